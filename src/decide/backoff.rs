@@ -1,0 +1,1 @@
+//! How long to wait after the nth failure in a row.

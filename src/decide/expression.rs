@@ -1,0 +1,1 @@
+//! The cluster query language of memberOf constraints and of ListContainerInstances' filter.

@@ -1,0 +1,1 @@
+//! CloudWatch Logs filter patterns: terms, phrases, exclusions, JSON and space-delimited patterns.

@@ -1,0 +1,17 @@
+//! Beaufort: a self-hosted container orchestrator that behaves like Amazon ECS and can be seen.
+
+pub mod agent;
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod control;
+pub mod decide;
+pub mod export;
+pub mod http;
+pub mod ids;
+pub mod model;
+pub mod observe;
+pub mod sim;
+pub mod store;
+pub mod telemetry;
+pub mod wire;

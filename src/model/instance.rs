@@ -1,0 +1,68 @@
+//! A container instance: one agent on one Docker host.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::tag::Tag;
+use super::task::Resources;
+use super::{ClusterName, InstanceId, Timestamp};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: InstanceId,
+    pub cluster: ClusterName,
+    pub status: InstanceStatus,
+    pub agent_connected: bool,
+    /// When the connection was last seen to break; None while connected.
+    pub disconnected_at: Option<Timestamp>,
+    pub registered: Resources,
+    /// Reserved by the host itself (22, 2375, ...), never given to a task.
+    pub reserved_tcp_ports: Vec<u16>,
+    pub attributes: BTreeMap<String, Option<String>>,
+    pub agent_version: String,
+    pub docker_version: String,
+    pub host_name: String,
+    /// Where a bridge task's host ports can be reached.
+    pub host_address: String,
+    pub tags: Vec<Tag>,
+    pub registered_at: Timestamp,
+    pub version: u64,
+}
+
+impl Instance {
+    pub fn zone(&self) -> &str {
+        self.attributes.get("ecs.availability-zone").and_then(|z| z.as_deref()).unwrap_or("")
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum InstanceStatus {
+    Active,
+    Draining,
+    Inactive,
+}
+
+impl InstanceStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            InstanceStatus::Active => "ACTIVE",
+            InstanceStatus::Draining => "DRAINING",
+            InstanceStatus::Inactive => "INACTIVE",
+        }
+    }
+}
+
+/// What an instance's tasks take of it now: kept up by the store on every change, never computed by a scan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Load {
+    pub cpu: u32,
+    pub memory: u32,
+    pub tcp_ports: std::collections::BTreeSet<u16>,
+    pub udp_ports: std::collections::BTreeSet<u16>,
+    /// Tasks that have not stopped.
+    pub tasks: u32,
+    /// Of these, those with desired status RUNNING, by task group.
+    pub groups: BTreeMap<String, u32>,
+}

@@ -1,0 +1,198 @@
+//! What a control plane and an agent say to each other. The same messages go through a channel in one process and through a
+//! WebSocket between two. Level-triggered: a message may be lost, repeated or overtaken without harm, as each says what is, not
+//! what changed, and carries a number by which an older one is known.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::definition::{ContainerDefinition, NetworkMode, Volume};
+use super::log::{LineBatch, ResumePoint};
+use super::task::{Binding, Health, Resources};
+use super::{ClusterName, ContainerName, DefinitionKey, InstanceId, Millis, ServiceName, TaskId, Timestamp};
+
+/// The link's own version: a server refuses an agent that speaks none of its versions.
+pub const LINK_VERSION: u32 = 1;
+
+/// From agent to control plane.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum FromAgent {
+    /// The first message of a connection.
+    Hello(Box<Hello>),
+    /// How tasks stand; the newest per task counts.
+    Status(Vec<TaskReport>),
+    /// One pass of usage sampling.
+    Usage(UsageBatch),
+    /// Lines to store; answered by `ToAgent::LinesStored`.
+    Lines(Vec<LineBatch>),
+    /// Sent every few seconds when there is nothing else to say.
+    Heartbeat { at: Timestamp, engine_up: bool },
+}
+
+/// From control plane to agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ToAgent {
+    /// The answer to Hello: who the agent is here.
+    Welcome { instance: InstanceId, cluster: ClusterName, installation: String, region: String, account: String },
+    /// Refused for good, with the reason; the agent gives up.
+    Refused { why: String },
+    /// Everything that the agent is to run: whatever else of ours runs there is stopped and removed.
+    Assign { generation: u64, tasks: Vec<Arc<Assignment>>, resume: Vec<ResumePoint> },
+    /// Changes to the last Assign or Update; `generation` is one more than that one's, else the agent asks anew by Hello.
+    Update { generation: u64, put: Vec<Arc<Assignment>>, forget: Vec<TaskId> },
+    /// Up to and without `next`, the lines of these sources are durable.
+    LinesStored(Vec<ResumePoint>),
+    /// A batch could not be stored: why, and the agent keeps the lines and tries again.
+    LinesRefused { source: String, why: String },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    pub link_version: u32,
+    /// The id this agent was given before, if it remembers one.
+    pub instance: Option<InstanceId>,
+    pub cluster: ClusterName,
+    pub agent_version: String,
+    pub docker_version: String,
+    pub host_name: String,
+    pub host_address: String,
+    pub registered: Resources,
+    pub reserved_tcp_ports: Vec<u16>,
+    pub attributes: BTreeMap<String, Option<String>>,
+    /// The agent's clock, so that a skew can be seen.
+    pub at: Timestamp,
+}
+
+/// One task as an agent needs it: everything, so that it can go on without the control plane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    pub task: TaskId,
+    pub cluster: ClusterName,
+    pub service: Option<ServiceName>,
+    pub group: String,
+    pub definition: DefinitionKey,
+    pub network_mode: NetworkMode,
+    /// Task-level limits: CPU units and MiB.
+    pub cpu: Option<u32>,
+    pub memory: Option<u32>,
+    /// Overrides already applied, in the task definition's order.
+    pub containers: Vec<ContainerDefinition>,
+    /// Parallel to `containers`: the last part of each container's ARN.
+    pub container_uuids: Vec<String>,
+    pub volumes: Vec<Volume>,
+    pub pid_mode: Option<String>,
+    pub ipc_mode: Option<String>,
+    /// False: stop it.
+    pub run: bool,
+    pub trace: Option<String>,
+}
+
+/// How one task stands on its host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskReport {
+    pub task: TaskId,
+    /// In the assignment's order.
+    pub containers: Vec<ContainerReport>,
+    pub address: Option<String>,
+    pub pull_started_at: Option<Timestamp>,
+    pub pull_stopped_at: Option<Timestamp>,
+    /// Set when the agent itself decided that the task must end, and why.
+    pub ending: Option<Ending>,
+    /// Every container has ended and been dealt with: nothing of the task runs any more.
+    pub finished: bool,
+    pub at: Timestamp,
+}
+
+/// Why a task ends, as the agent saw it first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ending {
+    /// An essential container exited.
+    EssentialExited { container: ContainerName, at: Timestamp },
+    /// Something could not be created, pulled or started: AWS's `CannotPullContainerError: ...` form.
+    FailedToStart { error: String },
+    /// The pause container of an awsvpc task ended, so its network is gone.
+    PauseExited,
+    /// The control plane asked.
+    Asked,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerReport {
+    pub name: ContainerName,
+    pub phase: Phase,
+    pub runtime_id: Option<String>,
+    pub image_digest: Option<String>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub exit_code: Option<i32>,
+    pub reason: Option<String>,
+    pub health: Health,
+    pub bindings: Vec<Binding>,
+    pub restart_count: u32,
+}
+
+/// How far a container has come, in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Phase {
+    #[default]
+    Waiting,
+    Pulling,
+    Created,
+    Running,
+    Stopped,
+}
+
+/// One pass over an agent's containers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UsageBatch {
+    /// When the pass was made; the samples describe the time since the pass before.
+    pub at: Timestamp,
+    pub samples: Vec<UsageSample>,
+    /// What the pass itself cost, in microseconds of CPU.
+    pub cost_us: u64,
+}
+
+/// Counters are totals since the container started; what changed is computed by the reader.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UsageSample {
+    pub task: String,
+    pub container: String,
+    pub runtime_id: String,
+    /// Since the container's last sample; 0 for its first, when no rate can be given.
+    pub interval_ms: Millis,
+    /// Cores used over the interval: 0.5 is half of one core.
+    pub cpu_cores: f64,
+    pub cpu_total_ns: u64,
+    pub cpu_user_ns: u64,
+    pub cpu_system_ns: u64,
+    pub throttled_periods: u64,
+    pub periods: u64,
+    pub throttled_ns: u64,
+    /// Usage without page cache, as the ECS agent counts it.
+    pub memory_bytes: u64,
+    pub memory_usage_bytes: u64,
+    pub memory_working_set_bytes: u64,
+    pub memory_rss_bytes: u64,
+    pub memory_cache_bytes: u64,
+    /// 0: no limit.
+    pub memory_limit_bytes: u64,
+    pub processes: u64,
+    pub block_read_bytes: u64,
+    pub block_write_bytes: u64,
+    /// Only on the one container that stands for its network namespace, so that a sum counts it once.
+    pub network: Option<NetworkTotals>,
+    pub oom_events: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkTotals {
+    pub receive_bytes: u64,
+    pub receive_packets: u64,
+    pub receive_errors: u64,
+    pub receive_dropped: u64,
+    pub transmit_bytes: u64,
+    pub transmit_packets: u64,
+    pub transmit_errors: u64,
+    pub transmit_dropped: u64,
+}

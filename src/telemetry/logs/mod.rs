@@ -1,0 +1,1 @@
+//! The log store: group, stream, ordered events, in compressed segments on disk.

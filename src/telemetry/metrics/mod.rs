@@ -1,0 +1,1 @@
+//! The metrics store: series by namespace, name and dimensions; 1-second points, rollups, retention tiers.
