@@ -1,3 +1,7 @@
+//! Vectors for the wire: one service with a shape of everything, and a few real operations of each protocol, over every way in and out.
+
+mod services;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
@@ -12,8 +16,8 @@ use super::node::{MAX_NODES, Node};
 use super::service::Service;
 use super::types::{Blob, TIMESTAMP, Timestamp};
 use super::{MAX_BODY, Wire, cbor, form, json, xml};
-use crate::services::probe::{Choice, Everything, Kind, Nested};
-use crate::services::{App, all};
+use crate::wire::tests::services::probe::{Choice, Everything, Kind, Nested};
+use crate::wire::tests::services::{App, all};
 
 fn everything() -> Everything {
     let nested =
@@ -140,7 +144,7 @@ fn null_is_absent_and_unknown_members_are_counted() {
 
 #[test]
 fn refusals_say_where() {
-    use crate::services::cloudwatch::PutMetricDataInput;
+    use crate::wire::tests::services::cloudwatch::PutMetricDataInput;
     assert_eq!(
         refusal::<PutMetricDataInput>(r#"{"Namespace":"n","MetricData":[{"MetricName":"m"},{"Value":1}]}"#),
         "Value null at 'MetricData.2.member.MetricName' failed to satisfy constraint: Member must not be null"

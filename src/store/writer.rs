@@ -1,0 +1,229 @@
+//! The one writer: takes what is queued, runs it in order on a working copy, makes it durable in one transaction, publishes it.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::sqlite::Database;
+use super::{Change, Commit, Error, Record, RecordQuery, Shared, State, Stats};
+use crate::clock::SharedClock;
+use crate::model::Timestamp;
+use crate::model::alarm::AlarmHistory;
+use crate::model::decision::Decision;
+
+/// Updates that may share one fsync. Bounds how long the first of them waits.
+const GROUP: usize = 512;
+
+/// What an update sees and does.
+pub struct Tx<'a> {
+    state: &'a mut State,
+    changes: &'a mut Vec<Change>,
+    records: &'a mut Vec<Record>,
+    revision: u64,
+    pub now: Timestamp,
+}
+
+impl Tx<'_> {
+    /// The state with everything that this transaction has changed so far.
+    pub fn state(&self) -> &State {
+        self.state
+    }
+
+    /// Puts or deletes one row: `tx.put(task)`, `tx.put(Change::Task(id, None))`.
+    pub fn put(&mut self, change: impl Into<Change>) {
+        let change = change.into();
+        self.state.apply(&change, self.revision);
+        self.changes.push(change);
+    }
+
+    /// Remembers a decision in the ledger.
+    pub fn decide(&mut self, decision: Decision) {
+        self.records.push(Record::Decision(decision));
+    }
+
+    pub fn alarm_history(&mut self, history: AlarmHistory) {
+        self.records.push(Record::Alarm(history));
+    }
+}
+
+type Finish = Box<dyn FnOnce(Result<(), Error>) + Send>;
+type Run = Box<dyn FnOnce(&mut Tx) -> Outcome + Send>;
+
+/// How an update ended before it was durable.
+pub(super) struct Outcome {
+    keep: bool,
+    finish: Finish,
+}
+
+pub(super) enum Job {
+    Update(String, Run),
+    Read(RecordQuery, oneshot::Sender<Result<Vec<(u64, Record)>, Error>>),
+    Reset(oneshot::Sender<Result<(), Error>>),
+    Close(oneshot::Sender<()>),
+}
+
+impl Job {
+    pub(super) fn update<T, E>(
+        cause: String,
+        change: impl FnOnce(&mut Tx) -> Result<T, E> + Send + 'static,
+        reply: oneshot::Sender<Result<T, E>>,
+    ) -> Job
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        Job::Update(
+            cause,
+            Box::new(move |tx| {
+                // A panic must cost its own caller an error, not the writer its life.
+                let result = catch_unwind(AssertUnwindSafe(|| change(tx)))
+                    .unwrap_or_else(|payload| Err(Error::Panicked(panic_text(payload)).into()));
+                Outcome {
+                    keep: result.is_ok(),
+                    finish: Box::new(move |durable| {
+                        answer(reply, durable.map_err(E::from).and(result));
+                    }),
+                }
+            }),
+        )
+    }
+}
+
+/// A caller that has gone away wants no answer.
+fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    let _ = reply.send(value);
+}
+
+fn panic_text(payload: Box<dyn Any + Send>) -> String {
+    let text = payload.downcast_ref::<&str>().map(|s| s.to_string());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+#[derive(Default)]
+pub(super) struct Counters {
+    updates: AtomicU64,
+    commits: AtomicU64,
+    failed: AtomicU64,
+    commit_us: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn read(&self) -> Stats {
+        Stats {
+            updates: self.updates.load(Ordering::Relaxed),
+            commits: self.commits.load(Ordering::Relaxed),
+            failed_commits: self.failed.load(Ordering::Relaxed),
+            commit_seconds: self.commit_us.load(Ordering::Relaxed) as f64 / 1e6,
+        }
+    }
+}
+
+pub(super) struct Writer {
+    pub database: Database,
+    pub clock: SharedClock,
+    pub shared: Arc<Shared>,
+}
+
+impl Writer {
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let mut jobs = Vec::with_capacity(GROUP);
+        while queue.blocking_recv_many(&mut jobs, GROUP) > 0 {
+            let mut group = Vec::new();
+            for job in jobs.drain(..) {
+                match job {
+                    Job::Update(cause, run) => group.push((cause, run)),
+                    other => {
+                        // Reads see what was asked for before them.
+                        self.commit(std::mem::take(&mut group));
+                        if let Some(closed) = self.other(other) {
+                            // The directory's lock goes with the database, and the answer says that it has.
+                            drop(self);
+                            return answer(closed, ());
+                        }
+                    }
+                }
+            }
+            self.commit(group);
+        }
+    }
+
+    /// Some: end, and then answer.
+    fn other(&mut self, job: Job) -> Option<oneshot::Sender<()>> {
+        match job {
+            Job::Read(query, reply) => answer(reply, self.database.records(&query)),
+            Job::Reset(reply) => {
+                let revision = self.state().revision + 1;
+                let result = self.database.clear().map(|()| self.publish(State::empty(revision)));
+                answer(reply, result);
+            }
+            Job::Close(reply) => {
+                self.database.close();
+                return Some(reply);
+            }
+            Job::Update(..) => unreachable!("updates are grouped by the caller"),
+        }
+        None
+    }
+
+    fn state(&self) -> Arc<State> {
+        self.shared.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn publish(&self, state: State) {
+        *self.shared.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+    }
+
+    fn commit(&mut self, group: Vec<(String, Run)>) {
+        if group.is_empty() {
+            return;
+        }
+        let (mut working, mut causes, mut changes, mut records) = ((*self.state()).clone(), Vec::new(), Vec::new(), Vec::new());
+        let (revision, now) = (working.revision + 1, self.clock.now());
+        let mut waiting = Vec::with_capacity(group.len());
+        for (cause, run) in group {
+            let (before, changed, recorded) = (working.clone(), changes.len(), records.len());
+            let mut tx = Tx { state: &mut working, changes: &mut changes, records: &mut records, revision, now };
+            let outcome = run(&mut tx);
+            if !outcome.keep {
+                working = before;
+                changes.truncate(changed);
+                records.truncate(recorded);
+            } else if changes.len() > changed || records.len() > recorded {
+                causes.push(cause);
+            }
+            waiting.push(outcome.finish);
+        }
+        self.shared.stats.updates.fetch_add(waiting.len() as u64, Ordering::Relaxed);
+        let durable =
+            if changes.is_empty() && records.is_empty() { Ok(()) } else { self.write(working, causes, changes, records, now) };
+        for finish in waiting {
+            finish(durable.clone());
+        }
+    }
+
+    fn write(
+        &mut self,
+        mut working: State,
+        causes: Vec<String>,
+        changes: Vec<Change>,
+        records: Vec<Record>,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        working.revision = self.state().revision + 1;
+        let commit = Commit { revision: working.revision, at, causes, changes, records };
+        let begun = Instant::now();
+        let written = self.database.write(&commit);
+        self.shared.stats.commit_us.fetch_add(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
+        let counter = if written.is_ok() { &self.shared.stats.commits } else { &self.shared.stats.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        written?;
+        self.publish(working);
+        // Nobody watching is fine.
+        let _ = self.shared.watch.send(Arc::new(commit));
+        Ok(())
+    }
+}
