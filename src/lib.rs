@@ -11,6 +11,7 @@ pub mod http;
 pub mod ids;
 pub mod model;
 pub mod observe;
+pub mod schedule;
 pub mod sim;
 pub mod store;
 pub mod telemetry;
