@@ -1,0 +1,182 @@
+//! Evaluates alarms: each when its next period is complete, on the data that the metrics store holds. A transition is a commit; an
+//! evaluation that changes nothing is not. While an alarm is in ALARM, every evaluation asks its scaling policies again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use super::{Control, scaling};
+use crate::decide::alarm::{self as rules, Verdict, history};
+use crate::model::alarm::{Alarm, AlarmState};
+use crate::model::decision::{Decision, Subject};
+use crate::model::metric::Query;
+use crate::model::{ServiceKey, Timestamp};
+use crate::observe;
+use crate::store::{self, Change, Commit, State};
+
+pub async fn run(control: Arc<Control>, stop: CancellationToken) {
+    let mut watch = control.store.watch();
+    let mut schedule = Schedule::default();
+    let mut asked = scaling::Asked::default();
+    schedule.all(&control.store.snapshot(), control.clock.now());
+    loop {
+        for name in schedule.due(control.clock.now()) {
+            evaluate(&control, &mut schedule, &mut asked, &name).await;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = super::until(&control.clock, schedule.next()) => {}
+            commit = watch.recv() => match commit {
+                Ok(commit) => schedule.note(&commit, control.clock.now()),
+                Err(RecvError::Lagged(_)) => schedule.all(&control.store.snapshot(), control.clock.now()),
+                Err(RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+/// When each alarm is looked at next.
+#[derive(Default)]
+pub struct Schedule {
+    by_time: BTreeSet<(Timestamp, String)>,
+    by_name: BTreeMap<String, Timestamp>,
+}
+
+impl Schedule {
+    pub fn all(&mut self, state: &State, now: Timestamp) {
+        self.by_name.retain(|name, _| state.alarms.contains_key(name));
+        self.by_time.retain(|(_, name)| state.alarms.contains_key(name));
+        let new: Vec<String> = state.alarms.keys().filter(|name| !self.by_name.contains_key(*name)).cloned().collect();
+        new.iter().for_each(|name| self.at(name, Some(now)));
+    }
+
+    /// An alarm that was changed is looked at at once; one whose state we ourselves moved keeps its time.
+    pub fn note(&mut self, commit: &Commit, now: Timestamp) {
+        for change in &commit.changes {
+            match change {
+                Change::Alarm(name, None) => self.at(name, None),
+                Change::Alarm(name, Some(alarm)) => {
+                    let configured = alarm.configuration_updated_at >= alarm.state_updated_at;
+                    if configured || !self.by_name.contains_key(name) {
+                        self.at(name, Some(now));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn at(&mut self, name: &str, when: Option<Timestamp>) {
+        if let Some(old) = self.by_name.remove(name) {
+            self.by_time.remove(&(old, name.to_owned()));
+        }
+        if let Some(when) = when {
+            self.by_time.insert((when, name.to_owned()));
+            self.by_name.insert(name.to_owned(), when);
+        }
+    }
+
+    pub fn next(&self) -> Option<Timestamp> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    pub fn due(&mut self, now: Timestamp) -> Vec<String> {
+        let due: Vec<String> = self.by_time.iter().take_while(|(at, _)| *at <= now).map(|(_, name)| name.clone()).collect();
+        due.iter().for_each(|name| self.at(name, None));
+        due
+    }
+}
+
+/// Looks at one alarm now and says when to look again.
+pub async fn evaluate(control: &Arc<Control>, schedule: &mut Schedule, asked: &mut scaling::Asked, name: &str) {
+    let (state, now) = (control.store.snapshot(), control.clock.now());
+    let Some(alarm) = state.alarms.get(name).cloned() else { return };
+    let settle = control.settings.settle_ms;
+    schedule.at(name, Some(rules::next_evaluation(&alarm, now, settle)));
+    let range = rules::range(&alarm, now, settle);
+    let points = control.metrics.query(&Query {
+        key: alarm.metric.clone(),
+        statistic: alarm.statistic.clone(),
+        unit: alarm.unit.as_deref().map(Arc::from),
+        start: range.start,
+        end: range.end,
+        period_ms: range.period_ms,
+    });
+    observe::alarm_evaluated();
+    let Some(verdict) = rules::evaluate(&alarm, range, &points, now) else { return };
+    let mut current = (*alarm).clone();
+    if verdict.transition {
+        match transition(control, &alarm, verdict).await {
+            Ok(Some(changed)) => current = changed,
+            // It was changed meanwhile: that change has put it on the schedule.
+            Ok(None) => return,
+            Err(error) => return tracing::error!(alarm = name, %error, "an alarm's new state could not be stored; it is evaluated again"),
+        }
+    } else {
+        current.recent = verdict.recent;
+    }
+    if current.actions_enabled && current.state == AlarmState::Alarm {
+        scaling::on_alarm(control, asked, &current).await;
+    }
+}
+
+async fn transition(control: &Arc<Control>, before: &Alarm, verdict: Verdict) -> Result<Option<Alarm>, store::Error> {
+    let span = tracing::info_span!("alarm.transition", alarm = %before.name, from = before.state.as_str(), to = verdict.state.as_str(),
+        reason = %verdict.state_reason, otel.name = "alarm.transition");
+    let trace = span.in_scope(observe::traceparent);
+    tracing::info!(alarm = %before.name, from = before.state.as_str(), to = verdict.state.as_str(), reason = %verdict.state_reason, "alarm changed");
+    observe::alarm_transition(verdict.state.as_str());
+    let before = before.clone();
+    control
+        .store
+        .update(format!("alarm {}", before.name), move |tx| {
+            let Some(alarm) = tx.state().alarms.get(&before.name).cloned() else { return Ok(None) };
+            let same = alarm.configuration_updated_at == before.configuration_updated_at && alarm.state == before.state;
+            if !same {
+                return Ok(None);
+            }
+            let now = tx.now;
+            let changed = Alarm {
+                state: verdict.state,
+                state_reason: verdict.state_reason.clone(),
+                state_reason_data: Some(verdict.state_reason_data.clone()),
+                recent: verdict.recent.clone(),
+                state_updated_at: now,
+                state_transitioned_at: now,
+                trace: trace.clone(),
+                ..(*alarm).clone()
+            };
+            tx.alarm_history(history::state_update(&alarm, &verdict, now));
+            tx.decide(Decision {
+                at: now,
+                subject: Subject::Alarm { name: changed.name.clone(), service: service_of(&changed) },
+                action: format!("alarm {} -> {}", alarm.state.as_str(), changed.state.as_str()),
+                reason: verdict.reason.clone(),
+                trace,
+            });
+            for action in actions_of(&changed).filter(|arn| scaling::policy_of(tx.state(), arn).is_none()) {
+                let failed = Err("Beaufort runs scaling policies only; no other action is delivered yet");
+                tx.alarm_history(history::action(&changed, action, failed, now));
+            }
+            tx.put(changed.clone());
+            Ok(Some(changed))
+        })
+        .await
+}
+
+/// The actions that a transition into the alarm's present state runs.
+fn actions_of(alarm: &Alarm) -> impl Iterator<Item = &String> {
+    let list = match alarm.state {
+        AlarmState::Ok => &alarm.ok_actions,
+        AlarmState::Alarm => &alarm.alarm_actions,
+        AlarmState::InsufficientData => &alarm.insufficient_data_actions,
+    };
+    list.iter().filter(|_| alarm.actions_enabled)
+}
+
+/// The service that an alarm is about, by its metric's dimensions.
+pub fn service_of(alarm: &Alarm) -> Option<ServiceKey> {
+    Some(ServiceKey::new(alarm.metric.dimension("ClusterName")?, alarm.metric.dimension("ServiceName")?))
+}

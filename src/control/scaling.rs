@@ -1,0 +1,258 @@
+//! Runs scaling policies when an alarm asks, and sees activities through to their end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use super::Control;
+use crate::decide::alarm::history;
+use crate::decide::autoscale::{self, Inputs, Scaling, activity};
+use crate::ids::IdSource;
+use crate::model::ServiceKey;
+use crate::model::alarm::Alarm;
+use crate::model::decision::{Decision, Reason, ReasonCode, Subject};
+use crate::model::scaling::{ActivityStatus, NotScaledReason, PolicyKind, ScalingActivity, ScalingPolicy};
+use crate::model::service::{Rollout, Service, ServiceEvent, ServiceStatus};
+use crate::store::{self, Change, State, Tx};
+use crate::{observe, schedule};
+
+/// What each policy last answered, so that the ledger holds a wait once and not every second.
+#[derive(Default)]
+pub struct Asked(BTreeMap<String, ReasonCode>);
+
+/// The policy that an alarm's action names: `<policy ARN>` or `<policy ARN>:createdBy/<uuid>`.
+pub fn policy_of<'a>(state: &'a State, action: &str) -> Option<&'a Arc<ScalingPolicy>> {
+    let (_, rest) = action.split_once(":resource/ecs/")?;
+    let (resource, rest) = rest.split_once(":policyName/")?;
+    let name = rest.split(":createdBy/").next()?;
+    let policy = state.policies.get(&(ServiceKey::from_resource_id(resource)?, name.to_owned()))?;
+    action.starts_with(&policy.arn).then_some(policy)
+}
+
+/// Lets every policy that the alarm names answer it. `alarm` carries the newest values, which the store may not.
+pub async fn on_alarm(control: &Arc<Control>, asked: &mut Asked, alarm: &Alarm) {
+    let state = control.store.snapshot();
+    for action in &alarm.alarm_actions {
+        let Some(policy) = policy_of(&state, action).cloned() else { continue };
+        let Some(code) = answer(control, &state, &policy, alarm) else { continue };
+        let known = asked.0.insert(policy.arn.clone(), code) == Some(code);
+        let acts = matches!(code, ReasonCode::ScaledOut | ReasonCode::ScaledIn);
+        if !acts && known {
+            continue;
+        }
+        let span = tracing::info_span!("scaling.decide", service = %policy.service, policy = %policy.name, alarm = %alarm.name,
+            code = code.as_str(), otel.name = "scaling.decide");
+        observe::link(&span, alarm.trace.as_deref());
+        let trace = span.in_scope(observe::traceparent);
+        let (inner, alarm, action, cause) = (control.clone(), alarm.clone(), action.clone(), format!("policy {}", policy.arn));
+        let stored = control
+            .store
+            .update(cause, move |tx| {
+                run_policy(&inner.ids, tx, &policy, &alarm, &action, trace);
+                Ok::<_, store::Error>(())
+            })
+            .await;
+        if let Err(error) = stored {
+            tracing::error!(%error, "a scaling decision could not be stored; it is made again");
+        }
+    }
+}
+
+/// What the policy would answer now.
+fn answer(control: &Control, state: &State, policy: &ScalingPolicy, alarm: &Alarm) -> Option<ReasonCode> {
+    let now = control.clock.now();
+    with_inputs(state, policy, alarm, |inputs| match autoscale::decide(inputs, now) {
+        Scaling::To { reason, .. } | Scaling::Not { reason, .. } | Scaling::Wait { reason, .. } => reason.code,
+    })
+}
+
+fn with_inputs<T>(state: &State, policy: &ScalingPolicy, alarm: &Alarm, f: impl FnOnce(&Inputs) -> T) -> Option<T> {
+    let key = &policy.service;
+    let service = state.services.get(key).filter(|s| s.status == ServiceStatus::Active)?;
+    let target = state.targets.get(key)?;
+    let others: Vec<Arc<ScalingPolicy>> = state
+        .policies_of_service(key)
+        .filter(|p| p.name != policy.name && matches!(&p.kind, PolicyKind::TargetTracking(t) if !t.disable_scale_in))
+        .cloned()
+        .collect();
+    // The low alarm is the second that a policy made.
+    let low: Vec<Option<Arc<Alarm>>> = others.iter().map(|p| state.alarms.get(p.alarms.get(1)?).cloned()).collect();
+    let siblings: Vec<(&ScalingPolicy, Option<&Alarm>)> =
+        others.iter().zip(&low).map(|(policy, low)| (&**policy, low.as_deref())).collect();
+    Some(f(&Inputs {
+        policy,
+        target,
+        alarm,
+        desired: service.desired_count,
+        running: state.counts(key).running,
+        deployment_in_progress: in_deployment(service),
+        siblings: &siblings,
+    }))
+}
+
+fn in_deployment(service: &Service) -> bool {
+    service.deployments.len() > 1 || service.primary().is_some_and(|d| d.rollout == Rollout::InProgress)
+}
+
+fn run_policy(ids: &IdSource, tx: &mut Tx, policy: &ScalingPolicy, alarm: &Alarm, action: &str, trace: Option<String>) {
+    let now = tx.now;
+    let Some(policy) = tx.state().policies.get(&(policy.service.clone(), policy.name.clone())).cloned() else { return };
+    let decided = with_inputs(tx.state(), &policy, alarm, |inputs| {
+        let scaling = autoscale::decide(inputs, now);
+        let target = match &scaling {
+            Scaling::To { desired, .. } => Some(autoscale::remember(inputs, *desired, now)),
+            _ => None,
+        };
+        (scaling, target)
+    });
+    let Some((scaling, target)) = decided else { return };
+    let cause = activity::cause(&alarm.name, &policy.name);
+    match scaling {
+        Scaling::To { desired, reason } => {
+            observe::scaling_decision(&policy.service, &policy.name, reason.code);
+            tx.alarm_history(history::action(alarm, action, Ok(None), now));
+            if let Some(target) = target {
+                tx.put(target);
+            }
+            set(ids, tx, &policy.service, desired, cause, reason, trace);
+        }
+        Scaling::Not { reason, not_scaled } => {
+            observe::scaling_decision(&policy.service, &policy.name, reason.code);
+            note(tx, &policy.service, &reason, trace);
+            not_scaled_activity(ids, tx, &policy.service, cause, not_scaled);
+        }
+        Scaling::Wait { reason, .. } => {
+            observe::scaling_decision(&policy.service, &policy.name, reason.code);
+            note(tx, &policy.service, &reason, trace);
+        }
+    }
+}
+
+fn note(tx: &mut Tx, key: &ServiceKey, reason: &Reason, trace: Option<String>) {
+    tx.decide(Decision {
+        at: tx.now,
+        subject: Subject::Service(key.clone()),
+        action: "scaling: no change".to_owned(),
+        reason: reason.clone(),
+        trace,
+    });
+}
+
+/// Sets the desired count as an activity: for policies, and for bounds that were moved.
+pub fn set(
+    ids: &IdSource,
+    tx: &mut Tx,
+    key: &ServiceKey,
+    desired: u32,
+    cause: String,
+    reason: Reason,
+    trace: Option<String>,
+) {
+    schedule::set_desired(tx, key, desired, reason, trace);
+    let now = tx.now;
+    let open: Vec<Arc<ScalingActivity>> = open_activities(tx.state(), key);
+    for older in open {
+        tx.put(ScalingActivity { status: ActivityStatus::Overridden, ended_at: Some(now), ..(*older).clone() });
+    }
+    let message = activity::in_progress(desired);
+    let event = ServiceEvent { id: ids.uuid(), at: now, message: activity::service_event(&message, &cause) };
+    tx.put(ScalingActivity {
+        id: ids.uuid(),
+        service: key.clone(),
+        description: activity::setting_desired(desired),
+        cause,
+        status: ActivityStatus::InProgress,
+        status_message: Some(message),
+        desired: Some(desired),
+        not_scaled: Vec::new(),
+        started_at: now,
+        ended_at: None,
+    });
+    if let Some(service) = tx.state().services.get(key) {
+        let mut service = (**service).clone();
+        service.push_event(event);
+        tx.put(service);
+    }
+}
+
+fn open_activities(state: &State, key: &ServiceKey) -> Vec<Arc<ScalingActivity>> {
+    // Only the newest few can be open: each new one closes those before it.
+    state.activities_of_service(key).take(8).filter(|a| a.status == ActivityStatus::InProgress).cloned().collect()
+}
+
+/// Consecutive attempts that did not scale for the same reason are one activity.
+fn not_scaled_activity(ids: &IdSource, tx: &mut Tx, key: &ServiceKey, cause: String, why: NotScaledReason) {
+    let same = |a: &Arc<ScalingActivity>| a.cause == cause && a.not_scaled.first().is_some_and(|n| n.code == why.code);
+    if tx.state().activities_of_service(key).next().is_some_and(same) {
+        return;
+    }
+    tx.put(ScalingActivity {
+        id: ids.uuid(),
+        service: key.clone(),
+        description: activity::NOT_SCALED.to_owned(),
+        cause,
+        status: ActivityStatus::Failed,
+        status_message: None,
+        desired: None,
+        not_scaled: vec![why],
+        started_at: tx.now,
+        ended_at: Some(tx.now),
+    });
+}
+
+/// Ends activities when their service runs what they asked for.
+pub async fn run(control: Arc<Control>, stop: CancellationToken) {
+    let mut watch = control.store.watch();
+    let mut open: BTreeSet<ServiceKey> = control.store.snapshot().targets.keys().cloned().collect();
+    loop {
+        let fulfilled = fulfilled(&control.store.snapshot(), &mut open);
+        if !fulfilled.is_empty()
+            && let Err(error) = close(&control, fulfilled).await
+        {
+            tracing::error!(%error, "the end of a scaling activity could not be stored; it is tried again");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            commit = watch.recv() => match commit {
+                Ok(commit) => open.extend(commit.changes.iter().filter_map(|change| match change {
+                    Change::Activity((key, _, _), _) => Some(key.clone()),
+                    Change::Task(_, Some(task)) => task.service_key(),
+                    _ => None,
+                })),
+                Err(RecvError::Lagged(_)) => open.extend(control.store.snapshot().targets.keys().cloned()),
+                Err(RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+fn fulfilled(state: &State, keys: &mut BTreeSet<ServiceKey>) -> Vec<ServiceKey> {
+    std::mem::take(keys)
+        .into_iter()
+        .filter(|key| {
+            let Some(service) = state.services.get(key) else { return false };
+            let counts = state.counts(key);
+            counts.running == service.desired_count && counts.pending == 0 && !open_activities(state, key).is_empty()
+        })
+        .collect()
+}
+
+async fn close(control: &Control, keys: Vec<ServiceKey>) -> Result<(), store::Error> {
+    control
+        .store
+        .update("scaling activities fulfilled", move |tx| {
+            let now = tx.now;
+            for key in &keys {
+                for done in open_activities(tx.state(), key) {
+                    let message = done.desired.map(activity::successful);
+                    let status = ActivityStatus::Successful;
+                    tx.put(ScalingActivity { status, status_message: message, ended_at: Some(now), ..(*done).clone() });
+                }
+            }
+            Ok(())
+        })
+        .await
+}
+
