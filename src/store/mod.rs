@@ -128,10 +128,10 @@ impl Store {
         answer.await.unwrap_or(Err(Error::Closed))
     }
 
-    /// Forgets everything but the installation.
-    pub async fn reset(&self) -> Result<(), Error> {
+    /// Forgets the ledger, the alarms' history and the journal; the state stays.
+    pub async fn clear_history(&self) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(writer::Job::Reset(reply)).await.map_err(|_| Error::Closed)?;
+        self.jobs.send(writer::Job::ClearHistory(reply)).await.map_err(|_| Error::Closed)?;
         answer.await.unwrap_or(Err(Error::Closed))
     }
 

@@ -159,8 +159,11 @@ impl Database {
         Ok(found)
     }
 
-    pub(super) fn clear(&mut self) -> Result<(), Error> {
-        Ok(self.connection.execute_batch("BEGIN; DELETE FROM rows; DELETE FROM records; DELETE FROM journal; COMMIT;")?)
+    pub(super) fn clear_history(&mut self) -> Result<(), Error> {
+        // The newest journal entry holds the revision that the next start goes on from.
+        Ok(self.connection.execute_batch(
+            "BEGIN; DELETE FROM records; DELETE FROM journal WHERE revision < (SELECT max(revision) FROM journal); COMMIT;",
+        )?)
     }
 
     /// Folds the write-ahead log into the file, so that the next start is quick. What is acknowledged is durable either way.

@@ -90,10 +90,6 @@ fn range<'a, A: Ord + Clone, B: Ord + Clone>(index: &'a OrdSet<(A, B)>, first: &
 }
 
 impl State {
-    pub(super) fn empty(revision: u64) -> State {
-        State { revision, ..State::default() }
-    }
-
     pub(super) fn apply(&mut self, change: &Change, revision: u64) {
         match change {
             Change::Cluster(key, row) => drop(set(&mut self.clusters, key, row)),

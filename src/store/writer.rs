@@ -62,7 +62,7 @@ pub(super) struct Outcome {
 pub(super) enum Job {
     Update(String, Run),
     Read(RecordQuery, oneshot::Sender<Result<Vec<(u64, Record)>, Error>>),
-    Reset(oneshot::Sender<Result<(), Error>>),
+    ClearHistory(oneshot::Sender<Result<(), Error>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -155,11 +155,7 @@ impl Writer {
     fn other(&mut self, job: Job) -> Option<oneshot::Sender<()>> {
         match job {
             Job::Read(query, reply) => answer(reply, self.database.records(&query)),
-            Job::Reset(reply) => {
-                let revision = self.state().revision + 1;
-                let result = self.database.clear().map(|()| self.publish(State::empty(revision)));
-                answer(reply, result);
-            }
+            Job::ClearHistory(reply) => answer(reply, self.database.clear_history()),
             Job::Close(reply) => {
                 self.database.close();
                 return Some(reply);
