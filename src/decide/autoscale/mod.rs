@@ -1,9 +1,32 @@
 //! What a scaling policy makes of an alarm that is in ALARM: a new desired count, or why not (yet).
+//!
+//! Owns the arithmetic of target tracking and step scaling, their cooldowns, bounds and texts. Never sets a desired count and never
+//! reads a metric: the alarm brings the values it was raised by. Start reading at [`decide`].
+//!
+//! Two rules hold everything together, both Amazon ECS's. The base of every calculation is the *running* count: the metric was
+//! measured on what runs. The result is compared with the *desired* count: what is ordered but not yet running is not ordered twice.
+
+pub mod activity;
+pub mod bounds;
+mod cooldown;
+mod managed;
+mod step;
+mod target_tracking;
+mod validate;
+mod verdict;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
 
 use crate::model::Timestamp;
 use crate::model::alarm::Alarm;
 use crate::model::decision::Reason;
-use crate::model::scaling::{NotScaledReason, ScalableTarget, ScalingPolicy};
+use crate::model::scaling::{NotScaledReason, PolicyKind, ScalableTarget, ScalingPolicy};
+
+pub use managed::{policy_alarms, remember};
+pub use validate::{Invalid, same_metric, validate};
 
 pub struct Inputs<'a> {
     pub policy: &'a ScalingPolicy,
@@ -29,5 +52,8 @@ pub enum Scaling {
 }
 
 pub fn decide(inputs: &Inputs, now: Timestamp) -> Scaling {
-    todo!("{} {now}", inputs.desired)
+    match &inputs.policy.kind {
+        PolicyKind::TargetTracking(policy) => target_tracking::decide(inputs, policy, now),
+        PolicyKind::Step(policy) => step::decide(inputs, policy, now),
+    }
 }
