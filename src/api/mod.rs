@@ -1,24 +1,50 @@
 //! What clients can ask: one table and one folder of handlers per AWS service, and the native JSON API.
 //!
 //! Reads the store's snapshot and the telemetry stores, changes state only by [`Store::update`]; decides nothing that `decide` could.
-//! Knows neither HTTP nor agents.
+//! Knows neither HTTP nor agents. Start reading at [`services`].
 
+pub mod autoscaling;
+pub mod cloudwatch;
 pub mod ecs;
+pub mod gaps;
+pub mod logs;
+pub mod native;
+pub mod sts;
+
+use std::sync::Arc;
 
 use crate::clock::SharedClock;
 use crate::ids::SharedIds;
-use crate::model::ClusterName;
 use crate::model::arn::Home;
+use crate::model::{ClusterName, InstanceId, Timestamp};
 use crate::store::Store;
+use crate::telemetry::ingest::Ingest;
+use crate::telemetry::logs::LogStore;
+use crate::telemetry::metrics::MetricStore;
+use crate::wire::service::Service;
 
 /// What handlers work on.
 pub struct App {
     pub store: Store,
+    pub metrics: Arc<MetricStore>,
+    pub logs: Arc<LogStore>,
+    pub ingest: Arc<Ingest>,
     pub home: Home,
     pub clock: SharedClock,
     pub ids: SharedIds,
+    pub gaps: gaps::Gaps,
     /// Made at start; what a client means when it names no cluster is always `default`.
     pub first_cluster: ClusterName,
+    /// `POST /api/reset` is offered.
+    pub ephemeral: bool,
+    /// The agent in this process: `/health` waits for it.
+    pub local_instance: Option<InstanceId>,
+    pub started_at: Timestamp,
 }
 
 pub type Cx = crate::wire::service::Cx<App>;
+
+/// Every AWS service that is served, for [`crate::wire::Wire`].
+pub fn services() -> Vec<Service<App>> {
+    vec![ecs::service(), cloudwatch::service(), logs::service(), autoscaling::service(), sts::service()]
+}

@@ -1,1 +1,69 @@
-//! (to come)
+//! Control loops: each waits for a change, looks at a snapshot, lets `decide` choose, and applies the choice guarded.
+//!
+//! Owns no rule and no state that a restart may not lose. No loop calls another: they meet in the store. Start reading at
+//! [`services`]; [`agents`] is where agents' messages come in, [`alarms`] where metrics become states, [`scaling`] where states
+//! become desired counts.
+
+pub mod agents;
+pub mod alarms;
+pub mod janitor;
+pub mod scaling;
+pub mod services;
+
+use std::sync::Arc;
+
+use crate::clock::SharedClock;
+use crate::decide::service::Settings;
+use crate::ids::SharedIds;
+use crate::model::arn::Home;
+use crate::model::{Millis, Timestamp};
+use crate::store::Store;
+use crate::telemetry::ingest::Ingest;
+use crate::telemetry::logs::LogStore;
+use crate::telemetry::metrics::MetricStore;
+
+/// What the loops work on.
+pub struct Control {
+    pub store: Store,
+    pub metrics: Arc<MetricStore>,
+    pub logs: Arc<LogStore>,
+    pub ingest: Arc<Ingest>,
+    pub home: Home,
+    pub clock: SharedClock,
+    pub ids: SharedIds,
+    pub settings: ControlSettings,
+}
+
+#[derive(Clone, Debug)]
+pub struct ControlSettings {
+    pub service: Settings,
+    /// How long after a period's end its data may still arrive.
+    pub settle_ms: Millis,
+    /// A stopped task stays describable for so long: an hour on ECS, and here.
+    pub keep_stopped_ms: Millis,
+    /// An agent that is silent for so long is disconnected.
+    pub agent_silence_ms: Millis,
+}
+
+impl Default for ControlSettings {
+    fn default() -> ControlSettings {
+        ControlSettings {
+            service: Settings { healthy_after_ms: crate::model::service::DEFAULT_HEALTHY_AFTER_MS, lost_after_ms: 60_000 },
+            settle_ms: 150,
+            keep_stopped_ms: 3_600_000,
+            agent_silence_ms: 15_000,
+        }
+    }
+}
+
+/// Waits until the clock shows `at`, or for ever. Loops race this against their watch, so a jump of the clock costs at most a second.
+pub(crate) async fn until(clock: &SharedClock, at: Option<Timestamp>) {
+    let Some(at) = at else { return std::future::pending().await };
+    loop {
+        let left = at.since(clock.now());
+        if left <= 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(left.min(1_000) as u64)).await;
+    }
+}
