@@ -196,7 +196,7 @@ fn make_doors(core: &Core, hub: &Arc<Hub>) -> Doors {
     let (app, hub) = (core.app.clone(), hub.clone());
     let exposed = app.clone();
     Doors {
-        wire: Wire { app: app.clone(), services: api::services(), observe: observe_call },
+        wire: Wire { app: app.clone(), services: api::services(), observe: observe_call, span: observe::call_span },
         exposition: Box::new(move || export::prometheus::render(&exposed)),
         agents: AgentDoor {
             token: core.config.agent_token.clone(),

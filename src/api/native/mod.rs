@@ -114,15 +114,16 @@ fn usage(app: &App, params: &Params) -> Answered {
         .ingest
         .latest()
         .into_iter()
-        .filter(|(facts, _)| wanted(facts))
-        .map(|(facts, sample)| {
+        .filter(|latest| wanted(&latest.facts))
+        .map(|latest| {
             json!({
-                "cluster": facts.cluster,
-                "service": facts.service,
-                "family": facts.family,
-                "cpu_reserved": facts.cpu_reserved,
-                "memory_reserved_mib": facts.memory_reserved_mib,
-                "sample": sample,
+                "at": latest.at.iso(),
+                "cluster": latest.facts.cluster,
+                "service": latest.facts.service,
+                "family": latest.facts.family,
+                "cpu_reserved": latest.facts.cpu_reserved,
+                "memory_reserved_mib": latest.facts.memory_reserved_mib,
+                "sample": *latest.sample,
             })
         })
         .collect();
