@@ -55,7 +55,9 @@ fn condition(scanner: &mut Scanner) -> Result<Condition, Error> {
             ("IS", "FALSE") => Test::Is(false),
             ("NOT", "EXISTS") => Test::NotExists,
             _ => {
-                return Err(Error::new(format!("'{first} {second}' is no condition: IS NULL, IS TRUE, IS FALSE, NOT EXISTS are")));
+                return Err(Error::new(format!(
+                    "'{first} {second}' is no condition: IS NULL, IS TRUE, IS FALSE, NOT EXISTS are"
+                )));
             }
         }
     } else {

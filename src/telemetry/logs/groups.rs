@@ -34,6 +34,7 @@ pub struct StreamInfo {
 pub struct GroupQuery<'a> {
     pub prefix: Option<&'a str>,
     pub pattern: Option<&'a str>,
+    pub class: Option<&'a str>,
     /// The name that the page before ended with.
     pub after: Option<&'a str>,
     pub limit: usize,
@@ -142,12 +143,13 @@ impl LogStore {
     pub fn describe_groups(&self, query: &GroupQuery) -> (Vec<GroupInfo>, bool) {
         let pattern = query.pattern.map(str::to_lowercase);
         let state = self.read_state();
-        let wanted = |name: &str| {
-            query.after.is_none_or(|after| name > after)
+        let wanted = |name: &str, group: &Group| {
+            query.class.is_none_or(|class| group.class == class)
+                && query.after.is_none_or(|after| name > after)
                 && query.prefix.is_none_or(|p| name.starts_with(p))
                 && pattern.as_ref().is_none_or(|p| name.to_lowercase().contains(p))
         };
-        let mut found = state.groups.iter().filter(|(name, _)| wanted(name));
+        let mut found = state.groups.iter().filter(|(name, group)| wanted(name, group));
         let page = found.by_ref().take(query.limit).map(|(name, g)| group_info(name, g)).collect();
         (page, found.next().is_some())
     }

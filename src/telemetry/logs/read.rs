@@ -1,7 +1,7 @@
 //! Reading: one stream in order of arrival (GetLogEvents), many streams in order of time (FilterLogEvents).
 
 use std::cmp::Ordering as Order;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -267,7 +267,7 @@ impl LogStore {
                 from.take_while(|(n, _)| n.starts_with(prefix)).for_each(|(n, s)| take(n, s));
             }
             Selection::Names(names) => {
-                for name in names {
+                for name in names.iter().collect::<BTreeSet<_>>() {
                     let (name, stream) = group.streams.get_key_value(name.as_str()).ok_or(Error::NoStream)?;
                     take(name, stream);
                 }

@@ -127,6 +127,11 @@ impl State {
         self.groups.get(group)?.streams.get(name)
     }
 
+    pub fn find(&self, id: u64) -> Option<&Stream> {
+        let (group, name) = self.names.get(&id)?;
+        self.stream(group, name)
+    }
+
     pub fn by_id(&mut self, id: u64) -> Option<&mut Stream> {
         let (group, name) = self.names.get(&id)?;
         self.groups.get_mut(&**group)?.streams.get_mut(name)
@@ -213,6 +218,9 @@ impl State {
         }
         let Some(stream) = self.by_id(lines.stream) else { return 0 };
         stream.lost += lines.source.as_ref().map_or(0, |p| p.lost);
+        if lines.summary.count > 0 {
+            stream.last_ingestion = stream.last_ingestion.max(Some(lines.ingested));
+        }
         if lines.summary.count == 0 || lines.summary.first < stream.next() {
             return stream.open.bytes.len();
         }
@@ -226,7 +234,6 @@ impl State {
         stream.open.bytes.extend_from_slice(&lines.bytes);
         stream.first_event = Some(stream.first_event.map_or(lines.summary.min, |t| t.min(lines.summary.min)));
         stream.last_event = Some(stream.last_event.map_or(lines.summary.max, |t| t.max(lines.summary.max)));
-        stream.last_ingestion = Some(lines.ingested);
         let open = stream.open.bytes.len();
         self.open_bytes += lines.bytes.len() as u64;
         open

@@ -257,8 +257,8 @@ impl LogStore {
     /// Turns a stream's open block into a sealed one.
     pub(super) fn seal(&self, writer: &mut Writer, id: u64) -> Result<(), Error> {
         let open = {
-            let mut state = self.write_state();
-            state.by_id(id).filter(|s| s.open.summary.count > 0).map(|s| (s.open.summary, s.open.bytes.clone()))
+            let state = self.read_state();
+            state.find(id).filter(|s| s.open.summary.count > 0).map(|s| (s.open.summary, s.open.bytes.clone()))
         };
         let Some((summary, bytes)) = open else { return Ok(()) };
         let (header, body) = block::seal(id, summary, &bytes)?;
@@ -276,10 +276,10 @@ impl LogStore {
         let large: Vec<u64> = self.open_streams(|bytes| bytes >= worth_sealing);
         large.into_iter().try_for_each(|id| self.seal(writer, id))?;
         let mut carried = Vec::new();
+        let heard = self.clock.now().0 - self.limits.source_ms;
+        self.write_state().sources.retain(|_, s| s.at >= heard);
         {
-            let mut state = self.write_state();
-            let heard = self.clock.now().0 - self.limits.source_ms;
-            state.sources.retain(|_, s| s.at >= heard);
+            let state = self.read_state();
             let streams = state.groups.values().flat_map(|g| g.streams.values()).filter(|s| s.open.summary.count > 0);
             for stream in streams {
                 let ingested = stream.last_ingestion.unwrap_or_default();
