@@ -123,7 +123,23 @@ fn the_reader_of_imports_reads_them() {
 #[test]
 fn crates_stay_in_their_rooms() {
     let banned: &[(&str, &[&str])] = &[
-        ("decide", &["tokio", "tracing::", "rand::", "std::time", "Instant", "SystemTime", "HashMap", "HashSet", "async fn", "jiff::Timestamp::now", "std::fs", "std::env"]),
+        (
+            "decide",
+            &[
+                "tokio",
+                "tracing::",
+                "rand::",
+                "std::time",
+                "Instant",
+                "SystemTime",
+                "HashMap",
+                "HashSet",
+                "async fn",
+                "jiff::Timestamp::now",
+                "std::fs",
+                "std::env",
+            ],
+        ),
         ("model", &["tokio", "tracing::", "rand::", "HashMap", "async fn", "jiff::Timestamp::now", "bollard", "rusqlite"]),
         ("store", &["bollard", "warp::", "hyper"]),
         ("control", &["bollard", "warp::", "rusqlite", "hyper"]),
