@@ -1,1 +1,0 @@
-//! The cluster query language of memberOf constraints and of ListContainerInstances' filter.
