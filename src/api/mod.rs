@@ -4,6 +4,7 @@
 //! Knows neither HTTP nor agents.
 
 pub mod ecs;
+pub mod gaps;
 
 use crate::clock::SharedClock;
 use crate::ids::SharedIds;
@@ -17,6 +18,7 @@ pub struct App {
     pub home: Home,
     pub clock: SharedClock,
     pub ids: SharedIds,
+    pub gaps: gaps::Gaps,
     /// Made at start; what a client means when it names no cluster is always `default`.
     pub first_cluster: ClusterName,
 }
