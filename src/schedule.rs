@@ -43,10 +43,19 @@ pub struct Launched {
 
 /// Places and creates what can be placed; the rest comes back with the reasons.
 pub fn launch(tx: &mut Tx, ids: &IdSource, launch: &Launch) -> Launched {
+    launch_among(tx, ids, launch, |_| true)
+}
+
+/// As [`launch`], on the one instance that the caller chose (StartTask): it must pass the same filters.
+pub fn launch_on(tx: &mut Tx, ids: &IdSource, launch: &Launch, instance: &InstanceId) -> Launched {
+    launch_among(tx, ids, launch, |i| i.id == *instance)
+}
+
+fn launch_among(tx: &mut Tx, ids: &IdSource, launch: &Launch, among: impl Fn(&Instance) -> bool) -> Launched {
     let resources = definition::reserved(launch.definition, launch.overrides);
     let constraints = [launch.constraints, &launch.definition.placement_constraints].concat();
     let hosts: Vec<(Arc<Instance>, Arc<Load>)> =
-        tx.state().instances_of_cluster(launch.cluster).map(|i| (i.clone(), tx.state().load(&i.id))).collect();
+        tx.state().instances_of_cluster(launch.cluster).filter(|i| among(i)).map(|i| (i.clone(), tx.state().load(&i.id))).collect();
     let candidates: Vec<Candidate> = hosts.iter().map(|(instance, load)| Candidate { instance, load }).collect();
     let request = Request {
         count: launch.count,
