@@ -1,1 +1,0 @@
-//! CloudWatch Logs filter patterns: terms, phrases, exclusions, JSON and space-delimited patterns.
