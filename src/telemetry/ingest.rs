@@ -1,1 +1,548 @@
-//! Usage batches in, `AWS/ECS` metrics out: per cluster, service, task and container.
+//! Usage batches in, `AWS/ECS` and `ECS/ContainerInsights` metrics out: per cluster, service, task and container.
+//!
+//! Also keeps each container's newest sample, for the Prometheus exporter and `top`.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::metrics::{MetricStore, Series};
+use crate::model::link::{NetworkTotals, UsageBatch, UsageSample};
+use crate::model::metric::{MetricKey, StatisticSet};
+use crate::model::{ClusterName, Millis, ServiceName, Timestamp};
+
+/// What the control plane knows of a task and a sample does not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskFacts {
+    pub cluster: ClusterName,
+    pub service: Option<ServiceName>,
+    pub family: Arc<str>,
+    /// CPU units: 1024 are a core. 0: nothing is reserved.
+    pub cpu_reserved: u32,
+    pub memory_reserved_mib: u32,
+    /// CPU units and MiB of the cluster's ACTIVE and DRAINING instances.
+    pub cluster_cpu_registered: u32,
+    pub cluster_memory_registered: u32,
+}
+
+/// The newest sample of one container.
+#[derive(Clone, Debug)]
+pub struct Latest {
+    pub facts: Arc<TaskFacts>,
+    pub sample: Arc<UsageSample>,
+    /// When the agent made the pass, by its clock.
+    pub at: Timestamp,
+}
+
+pub struct Ingest {
+    store: Arc<MetricStore>,
+    state: Mutex<State>,
+    unknown: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    tasks: HashMap<String, Task>,
+    groups: HashMap<(ClusterName, Option<ServiceName>), Arc<Group>>,
+    /// The second of our clock in which the clusters' utilization was last put.
+    clusters_put: Timestamp,
+}
+
+/// One task, with its series resolved, so that a second costs no work with strings.
+struct Task {
+    facts: Arc<TaskFacts>,
+    utilization: Utilization,
+    cluster: Arc<Group>,
+    service: Option<Arc<Group>>,
+    containers: HashMap<String, Container>,
+    received: Timestamp,
+    /// CPU units and bytes, as of the newest batch.
+    cpu_units: Option<f64>,
+    memory_bytes: f64,
+}
+
+struct Container {
+    utilization: Utilization,
+    sample: Arc<UsageSample>,
+    at: Timestamp,
+    received: Timestamp,
+}
+
+struct Utilization {
+    cpu: Option<Arc<Series>>,
+    memory: Option<Arc<Series>>,
+}
+
+/// The series of a cluster or of a service.
+struct Group {
+    utilization: Utilization,
+    insights: [Option<Arc<Series>>; INSIGHTS.len()],
+}
+
+/// Container Insights' standard metrics by cluster and by service, with their units.
+const INSIGHTS: [(&str, &str); 8] = [
+    ("CpuUtilized", "None"),
+    ("CpuReserved", "None"),
+    ("MemoryUtilized", "Megabytes"),
+    ("MemoryReserved", "Megabytes"),
+    ("NetworkRxBytes", "Bytes/Second"),
+    ("NetworkTxBytes", "Bytes/Second"),
+    ("StorageReadBytes", "Bytes"),
+    ("StorageWriteBytes", "Bytes"),
+];
+
+/// Without a sample for this long a container counts as gone.
+const STALE_MS: Millis = 5_000;
+const CPU_UNITS: f64 = 1024.0;
+const MIB: f64 = 1_048_576.0;
+
+type Put = Vec<(Arc<Series>, Timestamp, StatisticSet)>;
+
+impl Ingest {
+    pub fn new(store: Arc<MetricStore>) -> Ingest {
+        Ingest { store, state: Mutex::default(), unknown: AtomicU64::new(0) }
+    }
+
+    /// Puts one pass of one agent. The samples describe the time since the pass before, which is the second that just ended, so
+    /// their bucket starts one second before the one in which the pass was made: a bucket never holds what happened after it.
+    ///
+    /// A service's metrics get one sample from each task, so that several agents' batches for one second merge, the SampleCount
+    /// of one second is the number of running tasks, and percentiles over tasks are known.
+    pub fn usage(&self, batch: &UsageBatch, lookup: &dyn Fn(&str) -> Option<TaskFacts>) {
+        let now = self.store.clock().now();
+        let at = bucket(batch.at);
+        let mut state = self.state();
+        let mut put = Put::with_capacity(batch.samples.len() * 12);
+        state.forget_stale(now);
+        state.put_clusters(now, &mut put);
+
+        let mut by_task: HashMap<&str, Vec<&UsageSample>> = HashMap::new();
+        for sample in &batch.samples {
+            by_task.entry(&sample.task).or_default().push(sample);
+        }
+        for (id, samples) in by_task {
+            let Some(facts) = lookup(id) else {
+                state.tasks.remove(id);
+                self.unknown.fetch_add(samples.len() as u64, Ordering::Relaxed);
+                continue;
+            };
+            let task = state.task(&self.store, id, facts);
+            task.admit(&self.store, id, &samples, batch.at, now);
+            let totals = task.measure(&samples, batch.at, now, &mut put);
+            task.put(&totals, at, &mut put);
+        }
+        // What is for one series becomes visible at once, as the store puts it under one lock.
+        put.sort_by_key(|(series, ..)| series.number());
+        if self.store.put_resolved(&put).refused_series_limit > 0 {
+            // The store was reset: these handles are dead, and the next batch makes new ones.
+            *state = State::default();
+        }
+    }
+
+    /// Every container with a sample in the last 5 seconds.
+    pub fn latest(&self) -> Vec<Latest> {
+        let now = self.store.clock().now();
+        let state = self.state();
+        let mut latest: Vec<Latest> = state
+            .tasks
+            .values()
+            .flat_map(|task| task.containers.values().map(move |container| (task, container)))
+            .filter(|(_, container)| now.since(container.received) <= STALE_MS)
+            .map(|(task, c)| Latest { facts: task.facts.clone(), sample: c.sample.clone(), at: c.at })
+            .collect();
+        latest.sort_by(|a, b| (&a.sample.task, &a.sample.container).cmp(&(&b.sample.task, &b.sample.container)));
+        latest
+    }
+
+    /// Samples of tasks that the control plane does not know (any more).
+    pub fn unknown_samples(&self) -> u64 {
+        self.unknown.load(Ordering::Relaxed)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn forget_stale(&mut self, now: Timestamp) {
+        for task in self.tasks.values_mut() {
+            task.containers.retain(|_, container| now.since(container.received) <= STALE_MS);
+        }
+        self.tasks.retain(|_, task| now.since(task.received) <= STALE_MS);
+        self.groups.retain(|_, group| Arc::strong_count(group) > 1);
+    }
+
+    /// A cluster's utilization is one sample a second over all of its agents: the newest of each task, so that neither an agent's
+    /// jitter nor its clock makes a dent. What came during the second before describes the one before that.
+    fn put_clusters(&mut self, now: Timestamp, put: &mut Put) {
+        let second = now.floor(1000);
+        if second <= self.clusters_put && now.since(self.clusters_put) > -STALE_MS {
+            return;
+        }
+        self.clusters_put = second;
+        let mut sums: HashMap<*const Group, (&Task, f64, f64, bool)> = HashMap::new();
+        for task in self.tasks.values() {
+            let (newest, cpu, memory, cpu_known) = sums.entry(Arc::as_ptr(&task.cluster)).or_insert((task, 0.0, 0.0, false));
+            *cpu += task.cpu_units.unwrap_or(0.0);
+            *memory += task.memory_bytes;
+            *cpu_known |= task.cpu_units.is_some();
+            if task.received > newest.received {
+                *newest = task;
+            }
+        }
+        let at = second - 2000;
+        for (task, cpu, memory, cpu_known) in sums.into_values() {
+            let series = &task.cluster.utilization;
+            let cpu = cpu_known.then(|| percent(cpu, task.facts.cluster_cpu_registered as f64)).flatten();
+            add(put, &series.cpu, at, cpu);
+            add(put, &series.memory, at, percent(memory, task.facts.cluster_memory_registered as f64 * MIB));
+        }
+    }
+
+    fn task(&mut self, store: &MetricStore, id: &str, facts: TaskFacts) -> &mut Task {
+        let State { tasks, groups, .. } = self;
+        let same_series = |task: &Task| {
+            (&task.facts.cluster, &task.facts.service, &task.facts.family) == (&facts.cluster, &facts.service, &facts.family)
+        };
+        if tasks.get(id).is_some_and(|task| !same_series(task)) {
+            tasks.remove(id);
+        }
+        match tasks.entry(id.to_string()) {
+            Entry::Occupied(known) => {
+                let task = known.into_mut();
+                if *task.facts != facts {
+                    task.facts = Arc::new(facts);
+                }
+                task
+            }
+            Entry::Vacant(new) => {
+                let mut group = |service: Option<&ServiceName>| {
+                    let key = (facts.cluster.clone(), service.cloned());
+                    groups.entry(key).or_insert_with(|| Arc::new(Group::new(store, &facts.cluster, service))).clone()
+                };
+                new.insert(Task {
+                    cluster: group(None),
+                    service: facts.service.as_ref().map(|service| group(Some(service))),
+                    utilization: Utilization::new(store, &dimensions(&facts, id)),
+                    containers: HashMap::new(),
+                    received: Timestamp::ZERO,
+                    cpu_units: None,
+                    memory_bytes: 0.0,
+                    facts: Arc::new(facts),
+                })
+            }
+        }
+    }
+}
+
+/// What a task's containers used together over one pass. None: not known yet.
+#[derive(Default)]
+struct Totals {
+    cpu_units: Option<f64>,
+    memory_bytes: f64,
+    network: Option<(f64, f64)>,
+    storage: Option<(f64, f64)>,
+}
+
+impl Task {
+    /// Containers that are new in this batch get their series; they have no rate before their second sample.
+    fn admit(&mut self, store: &MetricStore, id: &str, samples: &[&UsageSample], at: Timestamp, now: Timestamp) {
+        self.received = now;
+        for sample in samples {
+            if !self.containers.contains_key(&sample.container) {
+                let mut dimensions = dimensions(&self.facts, id);
+                dimensions.push(("ContainerName", &sample.container));
+                let utilization = Utilization::new(store, &dimensions);
+                let first = Arc::new(UsageSample { runtime_id: String::new(), ..UsageSample::default() });
+                self.containers.insert(sample.container.clone(), Container { utilization, sample: first, at, received: now });
+            }
+        }
+    }
+
+    fn measure(&mut self, samples: &[&UsageSample], pass: Timestamp, now: Timestamp, put: &mut Put) -> Totals {
+        let at = bucket(pass);
+        let (cpu_capacity, memory_capacity) = (self.cpu_capacity(), self.memory_capacity());
+        let mut totals = Totals::default();
+        for sample in samples {
+            let Some(container) = self.containers.get_mut(&sample.container) else { continue };
+            let memory = sample.memory_bytes as f64;
+            totals.memory_bytes += memory;
+            // A container is measured against its own hard limit where it has one.
+            let limit = if sample.memory_limit_bytes > 0 { sample.memory_limit_bytes as f64 } else { memory_capacity };
+            add(put, &container.utilization.memory, at, percent(memory, limit));
+            if sample.interval_ms > 0 {
+                let units = sample.cpu_cores * CPU_UNITS;
+                *totals.cpu_units.get_or_insert(0.0) += units;
+                add(put, &container.utilization.cpu, at, percent(units, cpu_capacity));
+                let before = &container.sample;
+                // Another runtime id is another container: its totals began anew.
+                if before.runtime_id == sample.runtime_id {
+                    totals.add_rates(before, sample);
+                }
+            }
+            container.sample = Arc::new(UsageSample::clone(sample));
+            (container.at, container.received) = (pass, now);
+        }
+        (self.cpu_units, self.memory_bytes) = (totals.cpu_units.or(self.cpu_units), totals.memory_bytes);
+        totals
+    }
+
+    fn put(&self, totals: &Totals, at: Timestamp, put: &mut Put) {
+        let cpu = totals.cpu_units.and_then(|units| percent(units, self.cpu_capacity()));
+        let memory = percent(totals.memory_bytes, self.memory_capacity());
+        for series in std::iter::once(&self.utilization).chain(self.service.iter().map(|s| &s.utilization)) {
+            add(put, &series.cpu, at, cpu);
+            add(put, &series.memory, at, memory);
+        }
+        let insights = [
+            totals.cpu_units,
+            // Container Insights: reserved falls back to the instance's capacity when the task definition has none.
+            Some(self.cpu_capacity()),
+            Some(totals.memory_bytes / MIB),
+            Some(self.memory_capacity() / MIB),
+            totals.network.map(|n| n.0),
+            totals.network.map(|n| n.1),
+            totals.storage.map(|s| s.0),
+            totals.storage.map(|s| s.1),
+        ];
+        for group in std::iter::once(&self.cluster).chain(&self.service) {
+            for (series, value) in group.insights.iter().zip(insights) {
+                add(put, series, at, value);
+            }
+        }
+    }
+
+    /// Utilization is of what the task reserved; where it reserved nothing, of what the cluster has, as there is no smaller
+    /// promise to measure it by.
+    fn cpu_capacity(&self) -> f64 {
+        match self.facts.cpu_reserved {
+            0 => self.facts.cluster_cpu_registered as f64,
+            reserved => reserved as f64,
+        }
+    }
+
+    fn memory_capacity(&self) -> f64 {
+        MIB * match self.facts.memory_reserved_mib {
+            0 => self.facts.cluster_memory_registered as f64,
+            reserved => reserved as f64,
+        }
+    }
+}
+
+impl Totals {
+    fn add_rates(&mut self, before: &UsageSample, sample: &UsageSample) {
+        let gained = |total: u64, earlier: u64| total.saturating_sub(earlier) as f64;
+        let storage = self.storage.get_or_insert((0.0, 0.0));
+        storage.0 += gained(sample.block_read_bytes, before.block_read_bytes);
+        storage.1 += gained(sample.block_write_bytes, before.block_write_bytes);
+        if let (Some(earlier), Some(total)) = (&before.network, &sample.network) {
+            let per_second = 1000.0 / sample.interval_ms as f64;
+            let rate = |of: fn(&NetworkTotals) -> u64| gained(of(total), of(earlier)) * per_second;
+            let network = self.network.get_or_insert((0.0, 0.0));
+            network.0 += rate(|n| n.receive_bytes);
+            network.1 += rate(|n| n.transmit_bytes);
+        }
+    }
+}
+
+impl Utilization {
+    fn new(store: &MetricStore, dimensions: &[(&str, &str)]) -> Utilization {
+        let series = |name| store.series(&MetricKey::new("AWS/ECS", name, dimensions.iter().copied()), "Percent");
+        Utilization { cpu: series("CPUUtilization"), memory: series("MemoryUtilization") }
+    }
+}
+
+impl Group {
+    fn new(store: &MetricStore, cluster: &ClusterName, service: Option<&ServiceName>) -> Group {
+        let mut dimensions = vec![("ClusterName", cluster.as_str())];
+        dimensions.extend(service.map(|service| ("ServiceName", service.as_str())));
+        let insight =
+            |(name, unit)| store.series(&MetricKey::new("ECS/ContainerInsights", name, dimensions.iter().copied()), unit);
+        Group { utilization: Utilization::new(store, &dimensions), insights: INSIGHTS.map(insight) }
+    }
+}
+
+fn dimensions<'a>(facts: &'a TaskFacts, task: &'a str) -> Vec<(&'static str, &'a str)> {
+    let owner = match &facts.service {
+        Some(service) => ("ServiceName", service.as_str()),
+        None => ("TaskDefinitionFamily", &*facts.family),
+    };
+    vec![("ClusterName", facts.cluster.as_str()), owner, ("TaskId", task)]
+}
+
+/// The second that ended before the pass.
+fn bucket(pass: Timestamp) -> Timestamp {
+    pass.floor(1000) - 1000
+}
+
+fn percent(used: f64, capacity: f64) -> Option<f64> {
+    (capacity > 0.0).then(|| used / capacity * 100.0)
+}
+
+fn add(put: &mut Put, series: &Option<Arc<Series>>, at: Timestamp, value: Option<f64>) {
+    if let (Some(series), Some(value)) = (series, value) {
+        put.push((series.clone(), at, StatisticSet::of(value)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{ManualClock, SharedClock};
+    use crate::model::metric::{Query, Statistic};
+    use crate::telemetry::metrics::Limits;
+
+    const START: Timestamp = Timestamp(1_795_176_000_000);
+    const GIB: u64 = 1 << 30;
+
+    struct World {
+        clock: Arc<ManualClock>,
+        store: Arc<MetricStore>,
+        ingest: Ingest,
+    }
+
+    fn world() -> World {
+        let clock = ManualClock::at(START);
+        let store = MetricStore::open(None, clock.clone() as SharedClock, Limits::default()).unwrap();
+        World { clock, ingest: Ingest::new(store.clone()), store }
+    }
+
+    fn facts(task: &str) -> Option<TaskFacts> {
+        (task != "stranger").then(|| TaskFacts {
+            cluster: ClusterName::new("c"),
+            service: task.starts_with("web").then(|| ServiceName::new("web")),
+            family: Arc::from("fam"),
+            cpu_reserved: if task == "web-free" { 0 } else { 512 },
+            memory_reserved_mib: 1024,
+            cluster_cpu_registered: 4096,
+            cluster_memory_registered: 8192,
+        })
+    }
+
+    fn sample(task: &str, container: &str, interval_ms: Millis, cpu_cores: f64) -> UsageSample {
+        UsageSample {
+            task: task.into(),
+            container: container.into(),
+            runtime_id: format!("{task}-{container}"),
+            interval_ms,
+            cpu_cores,
+            memory_bytes: GIB / 4,
+            ..UsageSample::default()
+        }
+    }
+
+    impl World {
+        fn pass(&self, samples: Vec<UsageSample>) {
+            let at = crate::clock::Clock::now(&*self.clock) - 50;
+            self.ingest.usage(&UsageBatch { at, samples, cost_us: 0 }, &facts);
+        }
+
+        /// (Seconds after the start, value) of each second.
+        fn read(&self, namespace: &str, name: &str, dimensions: &[(&str, &str)], statistic: &str) -> Vec<(i64, f64)> {
+            let q = Query {
+                key: MetricKey::new(namespace, name, dimensions.iter().copied()),
+                statistic: Statistic::parse(statistic).unwrap(),
+                unit: None,
+                start: START - 10_000,
+                end: START + 60_000,
+                period_ms: 1000,
+            };
+            self.store.query(&q).iter().map(|p| (p.at.since(START) / 1000, p.value)).collect()
+        }
+    }
+
+    #[test]
+    fn a_service_has_one_sample_per_task_whichever_agent_it_is_on() {
+        let w = world();
+        w.clock.advance(5_500);
+        w.pass(vec![sample("web-1", "app", 1000, 0.25), sample("web-1", "side", 1000, 0.125)]);
+        w.pass(vec![sample("web-2", "app", 1000, 0.5)]);
+        let service = [("ClusterName", "c"), ("ServiceName", "web")];
+        let cpu = |statistic| w.read("AWS/ECS", "CPUUtilization", &service, statistic);
+        assert_eq!(cpu("SampleCount"), [(4, 2.0)], "the second before the pass");
+        assert_eq!((cpu("Minimum"), cpu("Maximum"), cpu("Average")), (vec![(4, 75.0)], vec![(4, 100.0)], vec![(4, 87.5)]));
+        assert_eq!(cpu("p50"), [(4, 75.0)]);
+        assert_eq!(w.read("AWS/ECS", "MemoryUtilization", &service, "Average"), [(4, 37.5)]);
+        let task = [service[0], service[1], ("TaskId", "web-1")];
+        assert_eq!(w.read("AWS/ECS", "CPUUtilization", &task, "Sum"), [(4, 75.0)]);
+        let container = [task[0], task[1], task[2], ("ContainerName", "side")];
+        assert_eq!(w.read("AWS/ECS", "CPUUtilization", &container, "Sum"), [(4, 25.0)]);
+        assert_eq!(w.read("ECS/ContainerInsights", "CpuUtilized", &service, "Sum"), [(4, 896.0)]);
+        assert_eq!(w.read("ECS/ContainerInsights", "MemoryUtilized", &[service[0]], "Sum"), [(4, 768.0)]);
+        assert_eq!(w.read("ECS/ContainerInsights", "CpuReserved", &service, "Sum"), [(4, 1024.0)]);
+    }
+
+    #[test]
+    fn a_cluster_is_measured_against_what_is_registered() {
+        let w = world();
+        w.clock.advance(5_500);
+        w.pass(vec![sample("web-1", "app", 1000, 1.0)]);
+        w.pass(vec![sample("job", "app", 1000, 1.0)]);
+        w.clock.advance(1000);
+        w.pass(vec![sample("web-1", "app", 1000, 0.0)]);
+        assert_eq!(w.read("AWS/ECS", "CPUUtilization", &[("ClusterName", "c")], "Sum"), [(4, 50.0)]);
+        assert_eq!(w.read("AWS/ECS", "MemoryUtilization", &[("ClusterName", "c")], "Sum"), [(4, 6.25)]);
+        let job = [("ClusterName", "c"), ("TaskDefinitionFamily", "fam"), ("TaskId", "job")];
+        assert_eq!(w.read("AWS/ECS", "CPUUtilization", &job, "Sum"), [(4, 200.0)]);
+    }
+
+    #[test]
+    fn no_reservation_falls_back_to_the_cluster() {
+        let w = world();
+        w.pass(vec![sample("web-free", "app", 1000, 1.0)]);
+        let task = [("ClusterName", "c"), ("ServiceName", "web"), ("TaskId", "web-free")];
+        assert_eq!(w.read("AWS/ECS", "CPUUtilization", &task, "Sum"), [(-2, 25.0)]);
+    }
+
+    #[test]
+    fn the_first_sample_gives_no_rate() {
+        let w = world();
+        let service = [("ClusterName", "c"), ("ServiceName", "web")];
+        let with = |runtime: &str, interval_ms, bytes| {
+            let network = NetworkTotals { receive_bytes: bytes, transmit_bytes: 2 * bytes, ..NetworkTotals::default() };
+            let io = UsageSample { block_read_bytes: bytes, ..sample("web-1", "app", interval_ms, 0.25) };
+            UsageSample { runtime_id: runtime.into(), network: Some(network), ..io }
+        };
+        w.clock.advance(500);
+        for (runtime, interval_ms, bytes) in [("r1", 0, 1000), ("r1", 2000, 5000), ("r2", 0, 900), ("r2", 1000, 1000)] {
+            w.pass(vec![with(runtime, interval_ms, bytes)]);
+            w.clock.advance(1000);
+        }
+        let read = |name| w.read("ECS/ContainerInsights", name, &service, "Sum");
+        assert_eq!(read("NetworkRxBytes"), [(0, 2000.0), (2, 100.0)]);
+        assert_eq!(read("NetworkTxBytes"), [(0, 4000.0), (2, 200.0)]);
+        assert_eq!(read("StorageReadBytes"), [(0, 4000.0), (2, 100.0)]);
+        assert_eq!(read("MemoryUtilized").len(), 4);
+        assert_eq!(w.read("AWS/ECS", "CPUUtilization", &service, "Average"), [(0, 50.0), (2, 50.0)]);
+    }
+
+    #[test]
+    fn the_latest_sample_goes_stale_and_strangers_are_counted() {
+        let w = world();
+        w.pass(vec![sample("web-1", "app", 1000, 0.5), sample("stranger", "app", 1000, 0.5)]);
+        let latest = w.ingest.latest();
+        assert_eq!((latest.len(), latest[0].sample.cpu_cores, w.ingest.unknown_samples()), (1, 0.5, 1));
+        w.clock.advance(5_000);
+        assert_eq!(w.ingest.latest().len(), 1);
+        w.clock.advance(1);
+        assert_eq!(w.ingest.latest().len(), 0);
+        w.pass(vec![]);
+        assert!(w.ingest.state().tasks.is_empty());
+        w.pass(vec![]);
+        assert!(w.ingest.state().groups.is_empty());
+    }
+
+    #[test]
+    fn goes_on_after_the_store_was_reset() {
+        let w = world();
+        w.pass(vec![sample("web-1", "app", 1000, 0.5)]);
+        w.store.reset();
+        for _ in 0..2 {
+            w.clock.advance(1000);
+            w.pass(vec![sample("web-1", "app", 1000, 0.5)]);
+        }
+        assert_eq!(w.read("AWS/ECS", "CPUUtilization", &[("ClusterName", "c"), ("ServiceName", "web")], "Sum"), [(0, 100.0)]);
+    }
+}
