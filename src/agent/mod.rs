@@ -4,9 +4,9 @@
 //! Start reading at [`runtime::run`], which talks to the control plane and gives each task a runner ([`task`]); what a runner does next
 //! is decided by [`crate::decide::container::next`].
 
-pub mod docker;
 pub mod adopt;
 pub mod calls;
+pub mod docker;
 pub mod engine;
 pub mod lanes;
 pub mod link;

@@ -3,13 +3,10 @@
 //! Reads the store's snapshot and the telemetry stores, changes state only by [`Store::update`]; decides nothing that `decide` could.
 //! Knows neither HTTP nor agents. Start reading at [`services`].
 
-pub mod autoscaling;
-pub mod cloudwatch;
 pub mod ecs;
 pub mod gaps;
 pub mod logs;
 pub mod native;
-pub mod sts;
 
 use std::sync::Arc;
 
@@ -46,5 +43,5 @@ pub type Cx = crate::wire::service::Cx<App>;
 
 /// Every AWS service that is served, for [`crate::wire::Wire`].
 pub fn services() -> Vec<Service<App>> {
-    vec![ecs::service(), cloudwatch::service(), logs::service(), autoscaling::service(), sts::service()]
+    vec![ecs::service(), logs::service()]
 }

@@ -112,7 +112,9 @@ pub async fn evaluate(control: &Arc<Control>, schedule: &mut Schedule, asked: &m
             Ok(Some(changed)) => current = changed,
             // It was changed meanwhile: that change has put it on the schedule.
             Ok(None) => return,
-            Err(error) => return tracing::error!(alarm = name, %error, "an alarm's new state could not be stored; it is evaluated again"),
+            Err(error) => {
+                return tracing::error!(alarm = name, %error, "an alarm's new state could not be stored; it is evaluated again");
+            }
         }
     } else {
         current.recent = verdict.recent;
@@ -156,7 +158,9 @@ async fn transition(control: &Arc<Control>, before: &Alarm, verdict: Verdict) ->
                 reason: verdict.reason.clone(),
                 trace,
             });
-            for action in actions_of(&changed).filter(|arn| scaling::policy_of(tx.state(), arn).is_none()) {
+            let elsewhere: Vec<&String> =
+                actions_of(&changed).filter(|arn| scaling::policy_of(tx.state(), arn).is_none()).collect();
+            for action in elsewhere {
                 let failed = Err("Beaufort runs scaling policies only; no other action is delivered yet");
                 tx.alarm_history(history::action(&changed, action, failed, now));
             }

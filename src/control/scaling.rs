@@ -141,15 +141,7 @@ fn note(tx: &mut Tx, key: &ServiceKey, reason: &Reason, trace: Option<String>) {
 }
 
 /// Sets the desired count as an activity: for policies, and for bounds that were moved.
-pub fn set(
-    ids: &IdSource,
-    tx: &mut Tx,
-    key: &ServiceKey,
-    desired: u32,
-    cause: String,
-    reason: Reason,
-    trace: Option<String>,
-) {
+pub fn set(ids: &IdSource, tx: &mut Tx, key: &ServiceKey, desired: u32, cause: String, reason: Reason, trace: Option<String>) {
     schedule::set_desired(tx, key, desired, reason, trace);
     let now = tx.now;
     let open: Vec<Arc<ScalingActivity>> = open_activities(tx.state(), key);
@@ -255,4 +247,3 @@ async fn close(control: &Control, keys: Vec<ServiceKey>) -> Result<(), store::Er
         })
         .await
 }
-

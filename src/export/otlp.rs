@@ -26,7 +26,12 @@ pub fn gauges(app: &Arc<App>) -> Vec<Gauge> {
             ("service.name", service.key.service.to_string()),
         ]);
         let values = [service.desired_count, counts.running, counts.pending];
-        gauges.extend(GAUGES.iter().zip(values).map(|((name, unit), value)| Gauge { name, unit, value: value.into(), labels: labels.clone() }));
+        gauges.extend(GAUGES.iter().zip(values).map(|((name, unit), value)| Gauge {
+            name,
+            unit,
+            value: value.into(),
+            labels: labels.clone(),
+        }));
     }
     for latest in app.ingest.latest() {
         let mut labels = BTreeMap::from([
@@ -38,7 +43,12 @@ pub fn gauges(app: &Arc<App>) -> Vec<Gauge> {
         ]);
         labels.extend(latest.facts.service.as_ref().map(|s| ("service.name", s.to_string())));
         let values = [latest.sample.cpu_cores, latest.sample.memory_bytes as f64];
-        gauges.extend(GAUGES[3..].iter().zip(values).map(|((name, unit), value)| Gauge { name, unit, value, labels: labels.clone() }));
+        gauges.extend(GAUGES[3..].iter().zip(values).map(|((name, unit), value)| Gauge {
+            name,
+            unit,
+            value,
+            labels: labels.clone(),
+        }));
     }
     gauges
 }

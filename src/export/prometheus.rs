@@ -58,7 +58,12 @@ fn containers(page: &mut Page, app: &App, state: &State) {
     for (name, help, read) in CONTAINER_GAUGES {
         page.family(name, Kind::Gauge, help, rows.iter().map(|(labels, l)| (labels, read(&l.sample))));
     }
-    page.family("container_last_seen", Kind::Gauge, "When it was last measured.", rows.iter().map(|(labels, l)| (labels, l.at.seconds())));
+    page.family(
+        "container_last_seen",
+        Kind::Gauge,
+        "When it was last measured.",
+        rows.iter().map(|(labels, l)| (labels, l.at.seconds())),
+    );
     page.family(
         "container_spec_cpu_shares",
         Kind::Gauge,
@@ -87,7 +92,8 @@ fn containers(page: &mut Page, app: &App, state: &State) {
 fn container_labels(state: &State, latest: &Latest) -> String {
     let (facts, sample) = (&latest.facts, &latest.sample);
     let task = state.tasks.get(sample.task.as_str());
-    let image = task.and_then(|t| t.containers.iter().find(|c| c.name.as_str() == sample.container)).map_or("", |c| c.image.as_str());
+    let image =
+        task.and_then(|t| t.containers.iter().find(|c| c.name.as_str() == sample.container)).map_or("", |c| c.image.as_str());
     let zone = task.and_then(|t| state.instances.get(&t.instance)).map_or("", |i| i.zone());
     let revision = task.map(|t| t.definition.revision.to_string()).unwrap_or_default();
     labels([
@@ -119,8 +125,12 @@ fn services(page: &mut Page, state: &State) {
     gauge("beaufort_service_running_tasks", "Tasks RUNNING.", &|s| count(state.counts(&s.key).running));
     gauge("beaufort_service_pending_tasks", "Tasks on their way to RUNNING.", &|s| count(state.counts(&s.key).pending));
     gauge("beaufort_service_stopping_tasks", "Tasks on their way to STOPPED.", &|s| count(state.counts(&s.key).stopping));
-    gauge("beaufort_service_min_tasks", "Least capacity that scaling may set.", &|s| Some(f64::from(state.targets.get(&s.key)?.min)));
-    gauge("beaufort_service_max_tasks", "Most capacity that scaling may set.", &|s| Some(f64::from(state.targets.get(&s.key)?.max)));
+    gauge("beaufort_service_min_tasks", "Least capacity that scaling may set.", &|s| {
+        Some(f64::from(state.targets.get(&s.key)?.min))
+    });
+    gauge("beaufort_service_max_tasks", "Most capacity that scaling may set.", &|s| {
+        Some(f64::from(state.targets.get(&s.key)?.max))
+    });
     gauge("beaufort_service_unplaceable_tasks", "Tasks wanted that neither run nor are on their way.", &|s| {
         let counts = state.counts(&s.key);
         count(s.desired_count.saturating_sub(counts.running + counts.pending))
@@ -142,7 +152,12 @@ fn instances(page: &mut Page, state: &State) {
         .instances
         .values()
         .map(|i| {
-            let pairs = [("cluster", i.cluster.as_str()), ("container_instance", i.id.as_str()), ("zone", i.zone()), ("host", &i.host_name)];
+            let pairs = [
+                ("cluster", i.cluster.as_str()),
+                ("container_instance", i.id.as_str()),
+                ("zone", i.zone()),
+                ("host", &i.host_name),
+            ];
             (labels(pairs), i, state.load(&i.id))
         })
         .collect();
@@ -153,7 +168,12 @@ fn instances(page: &mut Page, state: &State) {
         "1 while the agent is connected.",
         rows.iter().map(|(l, i, _)| (l, f64::from(u8::from(i.agent_connected)))),
     );
-    page.family("beaufort_instance_tasks", Kind::Gauge, "Tasks that have not stopped.", rows.iter().map(|(l, _, load)| (l, f64::from(load.tasks))));
+    page.family(
+        "beaufort_instance_tasks",
+        Kind::Gauge,
+        "Tasks that have not stopped.",
+        rows.iter().map(|(l, _, load)| (l, f64::from(load.tasks))),
+    );
     page.family(
         "beaufort_instance_registered_cpu_units",
         Kind::Gauge,
@@ -186,7 +206,14 @@ fn alarms(page: &mut Page, state: &State) {
         .values()
         .map(|a| {
             let dimension = |name: &str| a.metric.dimension(name).unwrap_or("").to_owned();
-            (labels([("alarm", a.name.as_str()), ("cluster", &dimension("ClusterName")), ("service", &dimension("ServiceName"))]), a.state.as_str())
+            (
+                labels([
+                    ("alarm", a.name.as_str()),
+                    ("cluster", &dimension("ClusterName")),
+                    ("service", &dimension("ServiceName")),
+                ]),
+                a.state.as_str(),
+            )
         })
         .collect();
     let states = ["OK", "ALARM", "INSUFFICIENT_DATA"];
@@ -205,16 +232,38 @@ fn ourselves(page: &mut Page, app: &App, state: &State) {
         "beaufort_info",
         Kind::Gauge,
         "This Beaufort.",
-        [(labels([("version", env!("CARGO_PKG_VERSION")), ("installation", app.store.installation()), ("region", &app.home.region)]), 1.0)],
+        [(
+            labels([
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("installation", app.store.installation()),
+                ("region", &app.home.region),
+            ]),
+            1.0,
+        )],
     );
     let uptime = app.clock.now().since(app.started_at) as f64 / 1000.0;
     page.family("beaufort_uptime_seconds", Kind::Gauge, "Time since the start.", [("", uptime)]);
     let store = app.store.stats();
     page.family("beaufort_store_updates_total", Kind::Counter, "Changes asked of the state.", [("", store.updates as f64)]);
-    page.family("beaufort_store_commits_total", Kind::Counter, "Durable commits, each of one or more changes.", [("", store.commits as f64)]);
-    page.family("beaufort_store_failed_commits_total", Kind::Counter, "Commits that could not be made durable.", [("", store.failed_commits as f64)]);
+    page.family(
+        "beaufort_store_commits_total",
+        Kind::Counter,
+        "Durable commits, each of one or more changes.",
+        [("", store.commits as f64)],
+    );
+    page.family(
+        "beaufort_store_failed_commits_total",
+        Kind::Counter,
+        "Commits that could not be made durable.",
+        [("", store.failed_commits as f64)],
+    );
     page.family("beaufort_store_commit_seconds_total", Kind::Counter, "Time spent on commits.", [("", store.commit_seconds)]);
-    let sizes = [("tasks", state.tasks.len()), ("services", state.services.len()), ("task_definitions", state.definitions.len()), ("alarms", state.alarms.len())];
+    let sizes = [
+        ("tasks", state.tasks.len()),
+        ("services", state.services.len()),
+        ("task_definitions", state.definitions.len()),
+        ("alarms", state.alarms.len()),
+    ];
     page.family(
         "beaufort_state_rows",
         Kind::Gauge,

@@ -40,9 +40,11 @@ impl Counters {
             registry.register(Box::new(histogram.clone())).expect(VALID);
             histogram
         };
-        let alarm_evaluations = IntCounter::new("beaufort_alarm_evaluations_total", "Evaluations of metric alarms.").expect(VALID);
+        let alarm_evaluations =
+            IntCounter::new("beaufort_alarm_evaluations_total", "Evaluations of metric alarms.").expect(VALID);
         registry.register(Box::new(alarm_evaluations.clone())).expect(VALID);
-        let reconcile = HistogramOpts::new("beaufort_reconcile_duration_seconds", "One look at one service, its commit included.");
+        let reconcile =
+            HistogramOpts::new("beaufort_reconcile_duration_seconds", "One look at one service, its commit included.");
         let reconcile_seconds = Histogram::with_opts(reconcile.buckets(SECONDS.to_vec())).expect(VALID);
         registry.register(Box::new(reconcile_seconds.clone())).expect(VALID);
         let counters = Counters {
@@ -51,20 +53,36 @@ impl Counters {
                 "AWS calls answered, by service, operation and class of status.",
                 &["aws_service", "operation", "code"],
             ),
-            api_seconds: histogram("beaufort_api_request_duration_seconds", "Time to answer an AWS call.", &["aws_service", "operation"]),
-            task_stops: counter("beaufort_task_stops_total", "Tasks that reached STOPPED, by stop code.", &["cluster", "service", "code"]),
+            api_seconds: histogram(
+                "beaufort_api_request_duration_seconds",
+                "Time to answer an AWS call.",
+                &["aws_service", "operation"],
+            ),
+            task_stops: counter(
+                "beaufort_task_stops_total",
+                "Tasks that reached STOPPED, by stop code.",
+                &["cluster", "service", "code"],
+            ),
             placements: counter("beaufort_placements_total", "Tasks placed, and tasks that found no place.", &["outcome"]),
             reconcile_seconds,
             deployments: counter("beaufort_deployments_total", "Deployments that ended, by outcome.", &["outcome"]),
             alarm_evaluations,
-            alarm_transitions: counter("beaufort_alarm_transitions_total", "Alarms that changed their state, by the new one.", &["state"]),
+            alarm_transitions: counter(
+                "beaufort_alarm_transitions_total",
+                "Alarms that changed their state, by the new one.",
+                &["state"],
+            ),
             scaling_decisions: counter(
                 "beaufort_scaling_decisions_total",
                 "Answers of scaling policies to alarms, by direction and outcome.",
                 &["cluster", "service", "policy", "direction", "outcome"],
             ),
             dropped: counter("beaufort_dropped_total", "What was dropped because a bound was passed.", &["what"]),
-            engine_calls: counter("beaufort_docker_requests_total", "Calls to Docker, by operation and outcome.", &["operation", "outcome"]),
+            engine_calls: counter(
+                "beaufort_docker_requests_total",
+                "Calls to Docker, by operation and outcome.",
+                &["operation", "outcome"],
+            ),
             engine_seconds: histogram("beaufort_docker_request_duration_seconds", "Time of calls to Docker.", &["operation"]),
             registry,
         };

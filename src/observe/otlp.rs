@@ -13,9 +13,9 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry::KeyValue;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter, WithHttpConfig};
@@ -62,12 +62,16 @@ fn wanted(signal: &str) -> bool {
 /// the runtime, once.
 pub fn init(json: bool, quiet: bool) -> anyhow::Result<Telemetry> {
     let mut telemetry = Telemetry::default();
-    let resource = Resource::builder().with_service_name("beaufort").with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build();
+    let resource = Resource::builder()
+        .with_service_name("beaufort")
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build();
     let client = Arc::new(Courier::new());
     let spans = if wanted("TRACES") {
         let exporter = SpanExporter::builder().with_http().with_shared_http_client(client.clone()).build()?;
         let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.clone()).build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("beaufort")).with_location(false).with_threads(false);
+        let layer =
+            tracing_opentelemetry::layer().with_tracer(provider.tracer("beaufort")).with_location(false).with_threads(false);
         telemetry.traces = Some(provider);
         // Spans below info are for debugging at the terminal, not for a collector.
         Some(layer.with_filter(LevelFilter::INFO))
@@ -93,9 +97,11 @@ pub fn init(json: bool, quiet: bool) -> anyhow::Result<Telemetry> {
         telemetry.metrics = Some(SdkMeterProvider::builder().with_reader(reader.build()).with_resource(resource).build());
     }
     let level = if quiet { "error" } else { "info" };
-    let filter = EnvFilter::try_from_env("BEAUFORT_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{level},opentelemetry=warn")));
+    let filter =
+        EnvFilter::try_from_env("BEAUFORT_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{level},opentelemetry=warn")));
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-    let plain = (!json).then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false));
+    let plain =
+        (!json).then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false));
     let structured = json.then(|| tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr));
     let terminal = plain.map(Layer::boxed).or(structured.map(Layer::boxed));
     tracing_subscriber::registry().with(spans).with(events).with(terminal.with_filter(filter)).try_init()?;

@@ -1,8 +1,8 @@
 //! Trace context across commits and processes: a span's W3C traceparent is kept with what it caused, and taken up again there.
 
 use http::request::Parts;
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -30,8 +30,14 @@ pub fn link(span: &Span, traceparent: Option<&str>) {
 
 /// One span per AWS call; below it hangs what the call causes. A client's own traceparent is its parent.
 pub fn call_span(service: &'static str, operation: &'static str, head: &Parts) -> Span {
-    let span = tracing::info_span!("api.call", otel.name = format!("{service}.{operation}"), otel.kind = "server",
-        rpc.system = "aws-api", rpc.service = service, rpc.method = operation);
+    let span = tracing::info_span!(
+        "api.call",
+        otel.name = format!("{service}.{operation}"),
+        otel.kind = "server",
+        rpc.system = "aws-api",
+        rpc.service = service,
+        rpc.method = operation
+    );
     set_parent(&span, head.headers.get("traceparent").and_then(|v| v.to_str().ok()));
     span
 }
@@ -57,7 +63,12 @@ mod tests {
         let context = parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap();
         assert_eq!(context.span_id().to_string(), "b7ad6b7169203331");
         assert!(context.is_remote() && context.is_sampled());
-        for bad in ["", "00-0-0-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01", "00-0af7651916cd43dd8448eb211c80319c-zzzz6b7169203331-01"] {
+        for bad in [
+            "",
+            "00-0-0-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-zzzz6b7169203331-01",
+        ] {
             assert!(parse(bad).is_none(), "{bad}");
         }
     }

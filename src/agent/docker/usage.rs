@@ -23,6 +23,8 @@ use crate::model::link::{NetworkTotals, UsageBatch, UsageSample};
 pub struct Watched {
     pub task: String,
     pub container: String,
+    /// Docker's name of the container.
+    pub name: String,
     pub pid: i64,
     pub network: NetworkView,
     pub cgroup_parent: Option<String>,
@@ -224,6 +226,7 @@ fn finished(id: &str, s: &Sampled, before: Option<(u64, Instant)>, at: Instant, 
         task: s.watched.task.clone(),
         container: s.watched.container.clone(),
         runtime_id: id.to_owned(),
+        runtime_name: s.watched.name.clone(),
         interval_ms,
         cpu_cores,
         cpu_total_ns: c.cpu_total_ns,

@@ -43,7 +43,11 @@ pub async fn answer(app: &Arc<App>, method: &Method, path: &str, query: &str, bo
         ("GET", "/api/usage") => usage(app, &Params::of(query)),
         ("POST", "/api/reset") => reset::reset(app).await,
         (_, "/health" | "/api/gaps" | "/api/decisions" | "/api/why" | "/api/why/placement" | "/api/usage" | "/api/reset") => {
-            Err(Refusal { status: 405, error: format!("{path} is not asked by {method}"), hint: "GET reads, POST /api/reset empties" })
+            Err(Refusal {
+                status: 405,
+                error: format!("{path} is not asked by {method}"),
+                hint: "GET reads, POST /api/reset empties",
+            })
         }
         _ => Err(Refusal {
             status: 404,
