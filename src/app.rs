@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::engine::Engine;
 use crate::agent::link::{self, FarEnd};
-use crate::agent::runtime::{self, AgentConfig};
+use crate::agent::config::AgentConfig;
+use crate::agent::runtime;
 use crate::api::{self, App, gaps::Gaps};
 use crate::clock::{SharedClock, SystemClock};
 use crate::control::agents::Hub;

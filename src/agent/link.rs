@@ -92,13 +92,15 @@ pub fn connect_forever(url: &str, token: &str, numbers: Numbers, shutdown: Cance
     link
 }
 
+/// `https` and `wss` stay what they are: the socket refuses them by name rather than that a token goes out in the clear.
 fn address(url: &str) -> String {
-    let url = url.trim_end_matches('/');
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("ws://")).unwrap_or(url);
-    match rest.strip_suffix(PATH) {
-        Some(host) => format!("ws://{host}{PATH}"),
-        None => format!("ws://{rest}{PATH}"),
-    }
+    let (scheme, rest) = match url.split_once("://") {
+        Some(("https" | "wss", rest)) => ("wss", rest),
+        Some((_, rest)) => ("ws", rest),
+        None => ("ws", url),
+    };
+    let host = rest.trim_end_matches('/');
+    format!("{scheme}://{}{PATH}", host.strip_suffix(PATH).unwrap_or(host))
 }
 
 /// Returns when the runtime is gone.
@@ -211,6 +213,7 @@ mod tests {
         for url in ["http://h:1", "http://h:1/", "ws://h:1", "h:1", "ws://h:1/agent/v1/link"] {
             assert_eq!(address(url), "ws://h:1/agent/v1/link");
         }
+        assert_eq!(address("https://h:1"), "wss://h:1/agent/v1/link");
         assert_eq!(wait_after(0, 0), FIRST_WAIT / 2);
         assert!(wait_after(3, 999) <= FIRST_WAIT * 8 && wait_after(3, 999) > FIRST_WAIT * 7);
         assert!(wait_after(60, 999) <= LONGEST_WAIT);

@@ -7,6 +7,7 @@
 pub mod adopt;
 pub mod calls;
 pub mod docker;
+pub mod config;
 pub mod engine;
 pub mod lanes;
 pub mod link;

@@ -4,17 +4,18 @@
 //! One loop owns everything here and never waits for any one thing: runners never block, and a full link only means that less is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::adopt;
 use super::calls::{Tools, until_reached};
+use super::config::AgentConfig;
 use super::engine::{Engine, EngineError, EngineEvent, EngineInfo, Observed, ObservedState, Streams};
 use super::lanes::Lanes;
 use super::link::{HEARTBEAT, Link};
@@ -24,7 +25,7 @@ use super::task::{self, Death, Input, Reports};
 use crate::clock::SharedClock;
 use crate::model::link::{Assignment, FromAgent, Hello, LINK_VERSION, TaskReport, ToAgent};
 use crate::model::log::ResumePoint;
-use crate::model::{ClusterName, InstanceId, TaskId, Timestamp};
+use crate::model::{InstanceId, TaskId, Timestamp};
 
 /// Reports in one message.
 const REPORTS_AT_ONCE: usize = 256;
@@ -32,49 +33,6 @@ const REPORTS_AT_ONCE: usize = 256;
 const INPUTS: usize = 64;
 /// Between a list that failed and the next.
 const LIST_AGAIN: Duration = Duration::from_secs(1);
-
-pub struct AgentConfig {
-    pub cluster: ClusterName,
-    pub zone: Option<String>,
-    /// Added to what the engine says of its host.
-    pub attributes: BTreeMap<String, Option<String>>,
-    /// The id this agent was given before.
-    pub instance: Option<InstanceId>,
-    /// Host ports that no task gets.
-    pub reserved_tcp_ports: Vec<u16>,
-    pub agent_version: String,
-    /// Where the containers' own telemetry goes.
-    pub otlp_endpoint: Option<String>,
-    /// Told the instance's id at every welcome, to be remembered for the next start.
-    pub welcomed: Option<watch::Sender<Option<InstanceId>>>,
-    pub counters: Arc<Counters>,
-}
-
-impl AgentConfig {
-    pub fn new(cluster: impl Into<ClusterName>) -> AgentConfig {
-        AgentConfig {
-            cluster: cluster.into(),
-            zone: None,
-            attributes: BTreeMap::new(),
-            instance: None,
-            // ssh, the Docker API and the ECS agent's own (ECS_RESERVED_PORTS).
-            reserved_tcp_ports: vec![22, 2375, 2376, 51678, 51679],
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            otlp_endpoint: None,
-            welcomed: None,
-            counters: Arc::default(),
-        }
-    }
-}
-
-/// What was lost at a bound.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Passes of usage that the link could not take.
-    pub usage_dropped: AtomicU64,
-    /// Lines let go because the control plane refused them for too long.
-    pub lines_lost: AtomicU64,
-}
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ended {
@@ -207,7 +165,8 @@ struct Hub<E> {
 }
 
 enum Answer {
-    Listed(Result<Vec<Observed>, EngineError>),
+    /// With the moment of the question.
+    Listed(Result<(Timestamp, Vec<Observed>), EngineError>),
     /// The engine is there, so what died before was not killed by its going away.
     Confirmed(Result<EngineInfo, EngineError>),
     /// The question itself broke off.
@@ -377,10 +336,14 @@ impl<E: Engine> Hub<E> {
             return;
         }
         self.listing = true;
-        let engine = self.tools.engine.clone();
+        let tools = self.tools.clone();
         self.asking.spawn(async move {
             tokio::time::sleep(wait).await;
-            Answer::Listed(until_reached(|| engine.list()).await)
+            let ask = async || {
+                let asked_at = tools.clock.now();
+                tools.engine.list().await.map(|all| (asked_at, all))
+            };
+            Answer::Listed(until_reached(ask).await)
         });
     }
 
@@ -440,7 +403,7 @@ impl<E: Engine> Hub<E> {
                     return self.list();
                 }
                 match result {
-                    Ok(observed) => self.listed(observed).await,
+                    Ok((asked_at, observed)) => self.listed(asked_at, observed).await,
                     Err(error) => {
                         tracing::error!(%error, "the engine does not list its containers; asking again");
                         self.list_after(LIST_AGAIN);
@@ -462,7 +425,7 @@ impl<E: Engine> Hub<E> {
     }
 
     /// Adopts what has no runner, and lets every runner compare.
-    async fn listed(&mut self, observed: Vec<Observed>) {
+    async fn listed(&mut self, asked_at: Timestamp, observed: Vec<Observed>) {
         self.adopted = true;
         self.engine_up = true;
         let mut deaths = std::mem::take(&mut self.doubtful);
@@ -475,8 +438,8 @@ impl<E: Engine> Hub<E> {
         // Pauses that wait for a task are the engine's own.
         let mut by_task = adopt::by_task(observed.into_iter().filter(|o| !o.task.as_str().is_empty()).collect());
         for id in self.runners.keys().cloned().collect::<Vec<_>>() {
-            let of_task = by_task.remove(&id).unwrap_or_default();
-            self.tell(&id, Input::Observed(Arc::new(of_task))).await;
+            let containers = by_task.remove(&id).unwrap_or_default();
+            self.tell(&id, Input::Observed { asked_at, containers }).await;
         }
         let assigned: Vec<Arc<Assignment>> = self.assigned.values().cloned().collect();
         for task in assigned {

@@ -29,8 +29,11 @@ pub enum Input {
         runtime_id: RuntimeId,
         health: Health,
     },
-    /// All containers of the task, after the engine was away.
-    Observed(Arc<Vec<Observed>>),
+    /// All containers of the task, as asked for at that moment, after the engine was away.
+    Observed {
+        asked_at: Timestamp,
+        containers: Vec<Observed>,
+    },
     /// The control plane has been told that the task finished.
     Reported,
     /// The control plane wants no more of it.
@@ -73,6 +76,8 @@ struct Runner<E> {
     cancellable: BTreeMap<Which, AbortHandle>,
     /// Deaths that were told before the start that they followed was answered.
     early: BTreeMap<Which, Death>,
+    /// When a container was last changed or heard of: a list asked for before says nothing of it.
+    touched: BTreeMap<Which, Timestamp>,
     last: Option<TaskReport>,
     span: Span,
 }
@@ -90,10 +95,9 @@ pub async fn run<E: Engine>(
         tokio::spawn(discard(tools.clone(), twin.runtime_id.clone()));
     }
     let span = start_span(&task, &state);
-    let (calls, cancellable, early) = Default::default();
-    let mut runner = Runner { tools, reports, task, state, calls, cancellable, early, last: None, span };
-    loop {
-        let Some(wait) = runner.act() else { break };
+    let (calls, cancellable, early, touched) = Default::default();
+    let mut runner = Runner { tools, reports, task, state, calls, cancellable, early, touched, last: None, span };
+    while let Some(wait) = runner.act() {
         tokio::select! {
             biased;
             Some(done) = runner.calls.join_next() => {
@@ -181,7 +185,12 @@ impl<E: Engine> Runner<E> {
         if work == Work::Pull {
             self.state.pull_started_at.get_or_insert(now);
         }
-        self.known(which).busy = Some(work);
+        let known = self.known(which);
+        known.busy = Some(work);
+        if matches!(work, Work::Start | Work::Restart) {
+            // Not when the start is answered: a first verdict may come before that.
+            known.health = Health::Unknown;
+        }
         let handle = self.spawn(step);
         if matches!(work, Work::Pull | Work::Stop) {
             self.cancellable.insert(which, handle);
@@ -192,7 +201,9 @@ impl<E: Engine> Runner<E> {
         self.calls.spawn(call(self.tools.clone(), self.task.clone(), step, self.state.clone(), self.span.clone()))
     }
 
+    /// For a change.
     fn known(&mut self, which: Which) -> &mut Known {
+        self.touched.insert(which, self.tools.clock.now());
         match which {
             Which::Pause => &mut self.state.pause,
             Which::At(index) => &mut self.state.containers[index],
@@ -257,7 +268,6 @@ impl<E: Engine> Runner<E> {
         known.started_at = Some(started.at);
         known.exit_code = None;
         known.reason = None;
-        known.health = Health::Unknown;
         known.bindings = started.bindings;
         known.restart_count += u32::from(again);
         if id.is_some() {
@@ -340,15 +350,16 @@ impl<E: Engine> Runner<E> {
                     }
                 }
             }
-            Input::Observed(all) => {
-                // Answers that are there already are older than this list.
-                while let Some(Ok((step, outcome))) = self.calls.try_join_next() {
-                    self.finish(step, outcome);
-                }
+            Input::Observed { asked_at, containers } => {
                 let now = self.tools.clock.now();
-                compare(&mut self.state.pause, &all, true, now);
-                for known in &mut self.state.containers {
-                    compare(known, &all, false, now);
+                let untouched = |which| self.touched.get(&which).is_none_or(|at| *at < asked_at);
+                if untouched(Which::Pause) {
+                    compare(&mut self.state.pause, &containers, true, now);
+                }
+                for (index, known) in self.state.containers.iter_mut().enumerate() {
+                    if untouched(Which::At(index)) {
+                        compare(known, &containers, false, now);
+                    }
                 }
             }
             Input::Reported => {
@@ -447,5 +458,62 @@ fn compare(known: &mut Known, all: &[Observed], is_pause: bool, now: Timestamp) 
 fn warn_left_behind(task: &Assignment, result: Result<(), EngineError>) {
     if let Err(error) = result {
         tracing::warn!(task = %task.task, %error, "something of a finished task could not be removed; the next start will try again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Timestamp = Timestamp(1_000_000);
+
+    fn observed(state: ObservedState, started_at: Timestamp) -> Observed {
+        let exited = state == ObservedState::Exited;
+        Observed {
+            runtime_id: "r".into(),
+            task: "t".into(),
+            container: "c".into(),
+            container_uuid: String::new(),
+            state,
+            started_at: Some(started_at),
+            finished_at: exited.then_some(started_at + 5_000),
+            exit_code: exited.then_some(4),
+            oom_killed: exited,
+            health: Health::Healthy,
+            bindings: vec![],
+            address: None,
+            image_digest: None,
+        }
+    }
+
+    #[test]
+    fn what_a_list_says_of_a_container_that_was_running() {
+        use ObservedState::{Exited, Running};
+        let known = Known { phase: Phase::Running, runtime_id: Some("r".into()), started_at: Some(T0), ..Known::default() };
+        let after = |all: &[Observed], is_pause| {
+            let mut known = known.clone();
+            compare(&mut known, all, is_pause, T0 + 60_000);
+            known
+        };
+        let on = after(&[observed(Running, T0)], false);
+        assert_eq!((on.phase, on.health, on.restart_count), (Phase::Running, Health::Healthy, 0));
+        let dead = after(&[observed(Exited, T0)], false);
+        assert_eq!((dead.phase, dead.exit_code, dead.finished_at), (Phase::Stopped, Some(4), Some(T0 + 5_000)));
+        assert_eq!(dead.reason.as_deref(), Some(OOM));
+        let gone = after(&[], false);
+        assert_eq!((gone.phase, gone.exit_code, gone.reason.as_deref()), (Phase::Stopped, None, Some(VANISHED)));
+        let anew = after(&[observed(Running, T0 + 9_000)], false);
+        assert_eq!((anew.phase, anew.restart_count, anew.started_at), (Phase::Running, 1, Some(T0 + 9_000)));
+        assert_eq!(after(&[observed(Running, T0 + 9_000)], true).phase, Phase::Stopped, "a new pause is a new network");
+    }
+
+    #[test]
+    fn a_container_with_a_call_in_flight_is_left_to_it() {
+        for work in [Work::Create, Work::Start, Work::Restart, Work::Remove] {
+            let known = Known { runtime_id: Some("r".into()), busy: Some(work), ..Known::default() };
+            let mut compared = known.clone();
+            compare(&mut compared, &[], false, T0);
+            assert_eq!(compared, known);
+        }
     }
 }

@@ -1,196 +1,18 @@
-//! The agent in one process with a simulated engine and a scripted control plane. Time stands still until everything waits.
+//! The agent in one process with a simulated engine and a scripted control plane.
 
-use std::collections::BTreeMap;
+mod host;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-
-use super::link::{FarEnd, pair};
-use super::runtime::{AgentConfig, Counters, Ended, run};
-use super::simulated::{SimulatedEngine, SimulatedHost};
-use crate::clock::ManualClock;
+use super::runtime::Ended;
 use crate::decide::container::{KEEP_REPORTED_MS, PAUSE};
-use crate::model::definition::{
-    ContainerDefinition, ContainerDependency, HealthCheck, KeyValue, LogConfiguration, NetworkMode, PortMapping, RestartPolicy,
-};
-use crate::model::link::{Assignment, Ending, FromAgent, Hello, Phase, TaskReport, ToAgent};
+use crate::model::definition::{HealthCheck, KeyValue, NetworkMode, PortMapping, RestartPolicy};
+use crate::model::link::{Assignment, Ending, Phase, ToAgent};
 use crate::model::log::{LineBatch, ResumePoint};
 use crate::model::task::Health;
-use crate::model::{DefinitionKey, TaskId, Timestamp};
-
-const STEP_MS: u64 = 20;
-
-struct Host {
-    engine: Arc<SimulatedEngine>,
-    clock: Arc<ManualClock>,
-    far: FarEnd,
-    shutdown: CancellationToken,
-    agent: JoinHandle<Result<(), Ended>>,
-    counters: Arc<Counters>,
-    seen: Seen,
-}
-
-#[derive(Default)]
-struct Seen {
-    reports: BTreeMap<TaskId, TaskReport>,
-    history: Vec<TaskReport>,
-    hellos: Vec<Hello>,
-    lines: Vec<LineBatch>,
-    usage: usize,
-    engine_up: Option<bool>,
-}
-
-impl Host {
-    /// An agent on a fresh host, welcomed but with nothing assigned yet.
-    async fn new() -> Host {
-        let clock = ManualClock::at(Timestamp(1_700_000_000_000));
-        let engine = SimulatedEngine::new(SimulatedHost::default(), clock.clone());
-        let (driven, moved) = (engine.clone(), clock.clone());
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(Duration::from_millis(STEP_MS)).await;
-                driven.tick(moved.advance(STEP_MS as i64));
-            }
-        });
-        Host::agent_on(engine, clock).await
-    }
-
-    async fn agent_on(engine: Arc<SimulatedEngine>, clock: Arc<ManualClock>) -> Host {
-        let (link, far) = pair(64);
-        let shutdown = CancellationToken::new();
-        let config = AgentConfig::new("default");
-        let counters = config.counters.clone();
-        let agent = tokio::spawn(run(engine.clone(), link, clock.clone(), config, shutdown.clone()));
-        let mut host = Host { engine, clock, far, shutdown, agent, counters, seen: Seen::default() };
-        host.welcome().await;
-        host
-    }
-
-    async fn welcome(&mut self) {
-        let said = self.seen.hellos.len();
-        self.until("hello", |seen| seen.hellos.len() > said).await;
-        let welcome = ToAgent::Welcome {
-            instance: "i".into(),
-            cluster: "default".into(),
-            installation: "test".into(),
-            region: "eu-central-1".into(),
-            account: "000000000000".into(),
-        };
-        self.say(welcome).await;
-    }
-
-    /// The agent process dies and another takes its place; the containers stay.
-    async fn restart_agent(self) -> Host {
-        self.shutdown.cancel();
-        assert_eq!(self.agent.await.unwrap(), Ok(()));
-        Host::agent_on(self.engine, self.clock).await
-    }
-
-    async fn say(&self, message: ToAgent) {
-        self.far.to.send(message).await.unwrap();
-    }
-
-    async fn assign(&self, generation: u64, tasks: &[Assignment]) {
-        let tasks = tasks.iter().cloned().map(Arc::new).collect();
-        self.say(ToAgent::Assign { generation, tasks, resume: vec![] }).await;
-    }
-
-    async fn put(&self, generation: u64, task: &Assignment) {
-        self.say(ToAgent::Update { generation, put: vec![Arc::new(task.clone())], forget: vec![] }).await;
-    }
-
-    async fn until(&mut self, what: &str, holds: impl Fn(&Seen) -> bool) {
-        let waiting = async {
-            while !holds(&self.seen) {
-                take(&mut self.seen, self.far.from.recv().await.expect("the agent runs"));
-            }
-        };
-        let in_time = tokio::time::timeout(Duration::from_secs(600), waiting).await.is_ok();
-        assert!(in_time, "{what} never came; last reports: {:#?}", self.seen.reports);
-    }
-
-    /// Lets time pass and everything be said that is to be said.
-    async fn pass(&mut self, ms: u64) {
-        let end = tokio::time::Instant::now() + Duration::from_millis(ms);
-        while let Ok(message) = tokio::time::timeout_at(end, self.far.from.recv()).await {
-            take(&mut self.seen, message.expect("the agent runs"));
-        }
-    }
-
-    async fn until_running(&mut self, id: &str) {
-        self.until("running", |seen| seen.phases(id).is_some_and(|p| p.iter().all(|p| *p == Phase::Running))).await;
-    }
-
-    async fn until_finished(&mut self, id: &str) -> TaskReport {
-        self.until("finished", |seen| seen.reports.get(id).is_some_and(|r| r.finished)).await;
-        self.seen.reports[id].clone()
-    }
-}
-
-fn take(seen: &mut Seen, message: FromAgent) {
-    match message {
-        FromAgent::Hello(hello) => seen.hellos.push(*hello),
-        FromAgent::Status(reports) => {
-            for report in reports {
-                seen.history.push(report.clone());
-                seen.reports.insert(report.task.clone(), report);
-            }
-        }
-        FromAgent::Usage(_) => seen.usage += 1,
-        FromAgent::Lines(batches) => seen.lines.extend(batches),
-        FromAgent::Heartbeat { engine_up, .. } => seen.engine_up = Some(engine_up),
-    }
-}
-
-impl Seen {
-    fn phases(&self, id: &str) -> Option<Vec<Phase>> {
-        Some(self.reports.get(id)?.containers.iter().map(|c| c.phase).collect())
-    }
-}
-
-fn container(name: &str, image: &str) -> ContainerDefinition {
-    ContainerDefinition { name: name.into(), image: image.into(), essential: Some(true), ..Default::default() }
-}
-
-fn after(mut definition: ContainerDefinition, name: &str, condition: &str) -> ContainerDefinition {
-    let dependency = ContainerDependency { container_name: name.into(), condition: condition.into() };
-    definition.depends_on.get_or_insert_default().push(dependency);
-    definition
-}
-
-fn logging(mut definition: ContainerDefinition) -> ContainerDefinition {
-    let options = [("awslogs-group", "g"), ("awslogs-stream-prefix", "p")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-    let log_driver = "awslogs".to_owned();
-    definition.log_configuration = Some(LogConfiguration { log_driver, options: Some(options), secret_options: None });
-    definition
-}
-
-fn task(id: &str, containers: Vec<ContainerDefinition>) -> Assignment {
-    Assignment {
-        task: id.into(),
-        cluster: "default".into(),
-        service: Some("web".into()),
-        group: "service:web".into(),
-        definition: DefinitionKey::new("f", 1),
-        network_mode: NetworkMode::Host,
-        cpu: None,
-        memory: None,
-        container_uuids: containers.iter().map(|c| format!("{id}-{}", c.name)).collect(),
-        containers,
-        volumes: vec![],
-        pid_mode: None,
-        ipc_mode: None,
-        run: true,
-        trace: None,
-    }
-}
-
-fn stopping(task: &Assignment) -> Assignment {
-    Assignment { run: false, ..task.clone() }
-}
+use host::{Host, Seen, after, container, logging, stopping, task};
 
 #[tokio::test(start_paused = true)]
 async fn a_task_starts_in_the_order_of_its_dependencies_inside_its_own_network() {
@@ -390,6 +212,43 @@ async fn an_engine_that_is_away_stops_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_that_is_older_than_what_is_known_is_not_believed() {
+    let mut host = Host::new().await;
+    let mortal = task("mortal", vec![container("app", "sim/exit:6@10100ms")]);
+    host.assign(1, &[mortal]).await;
+    host.until_running("mortal").await;
+    host.engine.set_list_delay(500);
+    host.pass(9_900).await;
+    host.engine.go_away(false);
+    host.engine.come_back();
+    host.pass(50).await;
+    // Made, and died, while the list was on its way.
+    host.put(2, &task("young", vec![container("app", "sim/ok")])).await;
+    host.until_finished("mortal").await;
+    host.pass(2_000).await;
+    let young = &host.seen.reports["young"];
+    assert_eq!((young.ending.clone(), young.containers[0].phase), (None, Phase::Running));
+    let mortal = &host.seen.reports["mortal"].containers[0];
+    assert_eq!((mortal.phase, mortal.exit_code), (Phase::Stopped, Some(6)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_is_sampled_every_second_as_the_test_says() {
+    let mut host = Host::new().await;
+    host.assign(1, &[task("t", vec![container("app", "sim/cpu:0.25")])]).await;
+    host.until_running("t").await;
+    host.pass(3_000).await;
+    let last = host.seen.usage.last().unwrap().samples[0].clone();
+    assert_eq!((last.task.as_str(), last.interval_ms, last.cpu_cores), ("t", 1_000, 0.25));
+    let already = host.seen.usage.len();
+    host.engine.set_cpu(&"t".into(), 1.5);
+    host.pass(10_000).await;
+    assert_eq!(host.seen.usage.len() - already, 10);
+    let now = &host.seen.usage.last().unwrap().samples[0];
+    assert_eq!((now.cpu_cores, now.cpu_total_ns - last.cpu_total_ns), (1.5, 15_000_000_000));
+}
+
+#[tokio::test(start_paused = true)]
 async fn deaths_at_the_engines_going_are_held_until_it_is_back() {
     let mut host = Host::new().await;
     host.assign(1, &[task("t", vec![container("app", "sim/ok")])]).await;
@@ -532,7 +391,7 @@ async fn many_tasks_start_at_once_within_the_lanes() {
     let binding = &host.seen.reports["t0"].containers[0].bindings[0];
     assert!(binding.container_port == 80 && binding.host_port >= 32_768);
     host.pass(2_000).await;
-    assert!(host.seen.usage > 0);
+    assert!(!host.seen.usage.is_empty());
     let taken: Vec<Assignment> = tasks.iter().map(stopping).collect();
     host.assign(2, &taken).await;
     for t in &tasks {

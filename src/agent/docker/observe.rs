@@ -121,6 +121,7 @@ pub fn watched(installation: &str, found: &ContainerInspectResponse) -> Option<W
     Some(Watched {
         task: task.to_string(),
         container: container.to_string(),
+        name: found.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned(),
         pid: found.state.as_ref()?.pid.filter(|pid| *pid > 0)?,
         network,
         task_group: parent.as_deref() == Some(&labels::task_group(installation, &task)),

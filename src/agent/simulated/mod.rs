@@ -118,6 +118,11 @@ impl SimulatedEngine {
         world.hand_on();
     }
 
+    /// How long a list is on its way, and so how old when it arrives.
+    pub fn set_list_delay(&self, ms: Millis) {
+        self.world().list_ms = ms;
+    }
+
     /// How often a container was started, over all of its task's life.
     pub fn starts(&self, task: &TaskId, container: &str) -> u32 {
         self.world().starts.get(&(task.clone(), container.to_owned())).copied().unwrap_or(0)
@@ -228,7 +233,12 @@ impl Engine for SimulatedEngine {
     }
 
     async fn list(&self) -> Result<Vec<Observed>, EngineError> {
-        Ok(self.reach()?.containers.values().map(|c| c.observed.clone()).collect())
+        let (all, list_ms) = {
+            let world = self.reach()?;
+            (world.containers.values().map(|c| c.observed.clone()).collect(), world.list_ms)
+        };
+        self.pass(list_ms).await;
+        Ok(all)
     }
 
     async fn pull(&self, image: &str) -> Result<Pulled, EngineError> {
