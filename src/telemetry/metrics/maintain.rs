@@ -50,12 +50,18 @@ const MARGIN_MS: Millis = 3_600_000;
 const HOURS_KEPT_MS: Millis = 455 * DAY_MS;
 /// So many small parts of one day are merged into one.
 const MERGE_AT: usize = 8;
+/// How soon after a failed write the disk is tried again.
 const RETRY_MS: Millis = 30_000;
 
 impl MetricStore {
     pub(super) fn checkpoint_is_due(&self, now: Timestamp) -> bool {
         now.0 >= self.next_checkpoint.load(Ordering::Relaxed)
             || self.counters.head_points.load(Ordering::Relaxed) >= self.limits.checkpoint_points
+    }
+
+    /// What the log did not take is safe with the next checkpoint that succeeds.
+    pub(super) fn checkpoint_soon(&self, now: Timestamp) {
+        self.next_checkpoint.fetch_min((now + RETRY_MS).0, Ordering::Relaxed);
     }
 
     /// A checkpoint, and whatever merging and retiring is due. Returns at once when another thread is at it.
@@ -86,7 +92,7 @@ impl MetricStore {
         if let Err(error) = self.save(m) {
             self.counters.checkpoint_errors.fetch_add(1, Ordering::Relaxed);
             self.degrade("checkpoint", &error);
-            self.next_checkpoint.store((now + RETRY_MS.min(self.limits.checkpoint_ms)).0, Ordering::Relaxed);
+            self.checkpoint_soon(now);
         }
         self.bound_memory();
     }
@@ -193,10 +199,10 @@ impl MetricStore {
     }
 
     fn retire(&self, m: &mut Maintenance, now: Timestamp) {
-        let parts = read(&self.tables).parts.clone();
-        // What waits for the disk must not change under it.
+        let mut parts = read(&self.tables).parts.clone();
+        // While the disk takes nothing, what is safe on it stays there.
         if self.dir.is_some() && parts.iter().any(|part| part.in_memory()) {
-            return;
+            parts.retain(|part| part.in_memory());
         }
         let plan = plan(&parts, now);
         if plan.is_empty() {
