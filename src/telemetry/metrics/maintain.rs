@@ -83,7 +83,11 @@ impl MetricStore {
     fn checkpoint_locked(&self, m: &mut Maintenance, now: Timestamp) {
         self.next_checkpoint.store((now + self.limits.checkpoint_ms).0, Ordering::Relaxed);
         let frozen = self.freeze(m);
-        let built = self.build(&frozen);
+        self.save_frozen(m, &frozen, now);
+    }
+
+    pub(super) fn save_frozen(&self, m: &mut Maintenance, frozen: &[Shard], now: Timestamp) {
+        let built = self.build(frozen);
         self.replace_tables(|tables| {
             tables.frozen = None;
             tables.parts.extend(built);
@@ -98,7 +102,7 @@ impl MetricStore {
     }
 
     /// Takes the head away. Readers find it in the tables; whoever puts goes on with an empty one.
-    fn freeze(&self, m: &mut Maintenance) -> Arc<Vec<Shard>> {
+    pub(super) fn freeze(&self, m: &mut Maintenance) -> Arc<Vec<Shard>> {
         let mut gate = write(&self.tables);
         let shards: Vec<Shard> = self.shards.iter().map(|shard| std::mem::take(&mut *lock(shard))).collect();
         if let Some(wal) = &self.wal {

@@ -414,6 +414,26 @@ fn a_torn_tail_loses_only_the_tail() {
     }
 }
 
+/// What comes while a checkpoint is written is in the log behind the cut, and what is before the cut is in parts: a restart
+/// must read each once.
+#[test]
+fn a_log_cut_in_its_middle_is_replayed_from_there() {
+    let dir = TempDir::new();
+    let clock = ManualClock::at(START);
+    let store = open(Some(&dir.0), &clock);
+    store.put(&[datum("m", START, 1.0)]);
+    {
+        let mut m = store.maintenance.lock().unwrap();
+        let frozen = store.freeze(&mut m);
+        store.put(&[datum("m", START, 10.0), datum("new", START, 100.0)]);
+        store.save_frozen(&mut m, &frozen, START);
+    }
+    let q = |name| query(name, Statistic::Sum, START, START + MINUTE, MINUTE);
+    for store in [store.clone(), open(Some(&dir.copy().0), &clock)] {
+        assert_eq!((values(&store, &q("m")), values(&store, &q("new"))), (vec![(0, 11.0)], vec![(0, 100.0)]));
+    }
+}
+
 /// A reader beside writers and checkpoints sees every acknowledged sample once: never fewer than before, never more than put.
 #[test]
 fn checkpoints_hide_and_double_nothing() {
