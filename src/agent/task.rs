@@ -120,13 +120,14 @@ fn in_use(state: &State, id: &str) -> bool {
     state.containers.iter().chain([&state.pause]).any(|k| k.runtime_id.as_deref() == Some(id))
 }
 
-/// A layer of the tracing subscriber turns `traceparent` into the parent: the call or decision that made the task.
+/// Hangs below the call or decision that made the task.
 fn start_span(task: &Assignment, state: &State) -> Span {
     if !task.run || state.containers.iter().all(|k| k.phase >= Phase::Running) {
         return Span::none();
     }
-    let traceparent = task.trace.as_deref().unwrap_or_default();
-    tracing::info_span!(parent: None, "task.start", task = %task.task, definition = %task.definition, traceparent)
+    let span = tracing::info_span!(parent: None, "task.start", task = %task.task, definition = %task.definition);
+    crate::observe::set_parent(&span, task.trace.as_deref());
+    span
 }
 
 impl<E: Engine> Runner<E> {
@@ -156,8 +157,8 @@ impl<E: Engine> Runner<E> {
     }
 
     fn end(&mut self, now: Timestamp) {
-        let traceparent = self.task.trace.as_deref().unwrap_or_default();
-        self.span = tracing::info_span!(parent: None, "task.stop", task = %self.task.task, traceparent);
+        self.span = tracing::info_span!(parent: None, "task.stop", task = %self.task.task);
+        crate::observe::set_parent(&self.span, self.task.trace.as_deref());
         for (index, known) in self.state.containers.iter_mut().enumerate().filter(|(_, k)| k.busy == Some(Work::Pull)) {
             known.busy = None;
             self.state.pull_stopped_at = Some(now);
