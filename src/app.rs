@@ -11,9 +11,9 @@ use anyhow::{Context, bail};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::config::AgentConfig;
 use crate::agent::engine::Engine;
 use crate::agent::link::{self, FarEnd};
-use crate::agent::config::AgentConfig;
 use crate::agent::runtime;
 use crate::api::{self, App, gaps::Gaps};
 use crate::clock::{SharedClock, SystemClock};

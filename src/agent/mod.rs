@@ -6,8 +6,8 @@
 
 pub mod adopt;
 pub mod calls;
-pub mod docker;
 pub mod config;
+pub mod docker;
 pub mod engine;
 pub mod lanes;
 pub mod link;

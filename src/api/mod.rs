@@ -7,6 +7,8 @@ pub mod ecs;
 pub mod gaps;
 pub mod logs;
 pub mod native;
+#[cfg(test)]
+pub mod testing;
 
 use std::sync::Arc;
 
