@@ -286,6 +286,7 @@ pub async fn sweep_task_groups(shared: &Shared) -> Result<(), EngineError> {
     let all = labels::groups(&shared.config.installation);
     let groups = cgroup::groups_below(&shared.cgroups, &all);
     if groups.is_empty() {
+        cgroup::remove_group(&shared.cgroups, &all);
         return Ok(());
     }
     let mark = format!("{}={}", labels::INSTALLATION, shared.config.installation);

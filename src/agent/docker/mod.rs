@@ -150,12 +150,12 @@ impl DockerEngine {
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             docker,
-            cgroups: cgroup::Host {
-                proc: config.host_proc.clone(),
-                root: config.host_cgroup.clone(),
-                systemd: connect::uses_systemd(&info),
-                v2: connect::uses_cgroup_v2(&info),
-            },
+            cgroups: cgroup::Host::new(
+                config.host_proc.clone(),
+                &config.host_cgroup,
+                connect::uses_systemd(&info),
+                connect::uses_cgroup_v2(&info),
+            ),
             docker_root: PathBuf::from(info.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".to_owned())),
             config,
             watched: usage::Registry::default(),
