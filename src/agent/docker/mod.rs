@@ -109,6 +109,8 @@ struct Shared {
     stored_more: Notify,
     /// Ended since they were last started.
     ended: Mutex<BTreeSet<RuntimeId>>,
+    /// The kernel killed a process of it for memory since it was last started.
+    out_of_memory: Mutex<BTreeSet<RuntimeId>>,
     pool: pause_pool::Pool,
     /// dockerd makes about eight network namespaces a second, whatever it is asked: more at once only wait inside it.
     own_network_starts: Semaphore,
@@ -150,12 +152,12 @@ impl DockerEngine {
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             docker,
-            cgroups: cgroup::Host {
-                proc: config.host_proc.clone(),
-                root: config.host_cgroup.clone(),
-                systemd: connect::uses_systemd(&info),
-                v2: connect::uses_cgroup_v2(&info),
-            },
+            cgroups: cgroup::Host::new(
+                config.host_proc.clone(),
+                &config.host_cgroup,
+                connect::uses_systemd(&info),
+                connect::uses_cgroup_v2(&info),
+            ),
             docker_root: PathBuf::from(info.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".to_owned())),
             config,
             watched: usage::Registry::default(),
@@ -165,6 +167,7 @@ impl DockerEngine {
             stored: Mutex::default(),
             stored_more: Notify::new(),
             ended: Mutex::default(),
+            out_of_memory: Mutex::default(),
             pool: pause_pool::Pool::default(),
             own_network_starts: Semaphore::new(4),
             joined_starts: Semaphore::new(8),
