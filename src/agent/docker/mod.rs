@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bollard::Docker;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, OnceCell, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::engine::{ContainerSpec, Engine, EngineError, EngineInfo, Observed, Pulled, RuntimeId, Started, Streams};
@@ -92,6 +92,9 @@ impl DockerConfig {
     }
 }
 
+/// The image of our own binary that needs no registry: `web`, `testbed` and everything else that it can be.
+pub const DEMO_IMAGE: &str = "beaufort/demo";
+
 /// What the calls, the tasks and the threads share.
 struct Shared {
     docker: Docker,
@@ -116,6 +119,7 @@ struct Shared {
     own_network_starts: Semaphore,
     joined_starts: Semaphore,
     told_unenforced: AtomicBool,
+    demo_image: OnceCell<()>,
     usage_dropped: AtomicU64,
     stop: CancellationToken,
 }
@@ -172,6 +176,7 @@ impl DockerEngine {
             own_network_starts: Semaphore::new(4),
             joined_starts: Semaphore::new(8),
             told_unenforced: AtomicBool::new(false),
+            demo_image: OnceCell::new(),
             usage_dropped: AtomicU64::new(0),
             stop: stop.clone(),
         });
@@ -239,6 +244,10 @@ impl Engine for DockerEngine {
     }
 
     async fn pull(&self, image: &str) -> Result<Pulled, EngineError> {
+        if image == DEMO_IMAGE {
+            // Once per start: the image is made from the binary that runs now, whatever an older one left behind.
+            self.shared.demo_image.get_or_try_init(|| self.ensure_own_image(DEMO_IMAGE, &["/beaufort"], &["web"])).await?;
+        }
         images::pull(&self.shared.docker, image).await
     }
 
