@@ -1,6 +1,8 @@
 //! Makes and ends tasks inside a transaction: the one way in for RunTask and for services alike. Chooses nothing itself: placement
 //! and status rules are `decide`'s; this reads the candidates from the state and writes what was decided.
 
+pub mod scaling;
+
 use std::sync::Arc;
 
 use crate::decide::placement::{self, Candidate, Outcome, Refusal, Request};
