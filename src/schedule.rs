@@ -56,8 +56,12 @@ pub fn launch_on(tx: &mut Tx, ids: &IdSource, launch: &Launch, instance: &Instan
 fn launch_among(tx: &mut Tx, ids: &IdSource, launch: &Launch, among: impl Fn(&Instance) -> bool) -> Launched {
     let resources = definition::reserved(launch.definition, launch.overrides);
     let constraints = [launch.constraints, &launch.definition.placement_constraints].concat();
-    let hosts: Vec<(Arc<Instance>, Arc<Load>)> =
-        tx.state().instances_of_cluster(launch.cluster).filter(|i| among(i)).map(|i| (i.clone(), tx.state().load(&i.id))).collect();
+    let hosts: Vec<(Arc<Instance>, Arc<Load>)> = tx
+        .state()
+        .instances_of_cluster(launch.cluster)
+        .filter(|i| among(i))
+        .map(|i| (i.clone(), tx.state().load(&i.id)))
+        .collect();
     let candidates: Vec<Candidate> = hosts.iter().map(|(instance, load)| Candidate { instance, load }).collect();
     let request = Request {
         count: launch.count,

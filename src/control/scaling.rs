@@ -205,4 +205,3 @@ async fn close(control: &Control, keys: Vec<ServiceKey>) -> Result<(), store::Er
         })
         .await
 }
-

@@ -28,15 +28,7 @@ pub fn names_policy(action: &str, policy: &ScalingPolicy) -> bool {
 }
 
 /// Sets the desired count as an activity: for policies, and for bounds that were moved.
-pub fn set(
-    ids: &IdSource,
-    tx: &mut Tx,
-    key: &ServiceKey,
-    desired: u32,
-    cause: String,
-    reason: Reason,
-    trace: Option<String>,
-) {
+pub fn set(ids: &IdSource, tx: &mut Tx, key: &ServiceKey, desired: u32, cause: String, reason: Reason, trace: Option<String>) {
     super::set_desired(tx, key, desired, reason, trace);
     let now = tx.now;
     let open: Vec<Arc<ScalingActivity>> = open_activities(tx.state(), key);

@@ -25,8 +25,7 @@ pub async fn describe(cx: Cx, input: DescribeScalingActivitiesInput) -> Result<D
     let state = cx.app.store.snapshot();
     let wanted = |activity: &Activity| {
         let place = (activity.started_at.0, &activity.id);
-        (with_not_scaled || activity.not_scaled.is_empty())
-            && page.after.as_ref().is_none_or(|(at, id)| place < (*at, id))
+        (with_not_scaled || activity.not_scaled.is_empty()) && page.after.as_ref().is_none_or(|(at, id)| place < (*at, id))
     };
     let activities = newest_first(&state, input.resource_id.as_deref());
     let activities = activities

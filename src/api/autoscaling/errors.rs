@@ -69,7 +69,10 @@ pub fn refuse(error: &decode::Error) -> Fault {
                     chars.next().map(|c| format!("{}{}", c.to_ascii_lowercase(), chars.as_str())).unwrap_or_default()
                 })
                 .collect();
-            invalid(format!("1 validation error detected: {}", text.replacen(&format!("'{path}'"), &format!("'{}'", camel.join(".")), 1)))
+            invalid(format!(
+                "1 validation error detected: {}",
+                text.replacen(&format!("'{path}'"), &format!("'{}'", camel.join(".")), 1)
+            ))
         }
     }
 }

@@ -12,9 +12,7 @@ use crate::decide::alarm::history::{Configuration, configuration_update};
 use crate::decide::autoscale::{Invalid, policy_alarms, same_metric, validate};
 use crate::model::alarm::Alarm;
 use crate::model::metric::MetricKey;
-use crate::model::scaling::{
-    AdjustmentType, PolicyKind, ScalingPolicy, Step, StepScaling, TargetTracking, TrackedMetric,
-};
+use crate::model::scaling::{AdjustmentType, PolicyKind, ScalingPolicy, Step, StepScaling, TargetTracking, TrackedMetric};
 use crate::model::{Millis, ServiceKey};
 use crate::schedule::asked_by_user;
 use crate::schedule::scaling::names_policy;
@@ -30,10 +28,14 @@ pub async fn put(cx: Cx, input: PutScalingPolicyInput) -> Result<PutScalingPolic
     let key = service_key(&input.service_namespace, &input.resource_id, &input.scalable_dimension)?;
     check_name(&input.policy_name)?;
     if input.policy_type == Some(PolicyType::PredictiveScaling) || input.predictive.is_some() {
-        return Err(invalid("Predictive scaling policies are not served in this release; use TargetTrackingScaling or StepScaling."));
+        return Err(invalid(
+            "Predictive scaling policies are not served in this release; use TargetTrackingScaling or StepScaling.",
+        ));
     }
     if input.tracking.is_some() && input.step.is_some() {
-        return Err(invalid("Only one of StepScalingPolicyConfiguration and TargetTrackingScalingPolicyConfiguration may be specified."));
+        return Err(invalid(
+            "Only one of StepScalingPolicyConfiguration and TargetTrackingScalingPolicyConfiguration may be specified.",
+        ));
     }
     update(&cx, "PutScalingPolicy", move |tx, app| {
         if !tx.state().targets.contains_key(&key) {
@@ -58,7 +60,8 @@ pub async fn put(cx: Cx, input: PutScalingPolicyInput) -> Result<PutScalingPolic
         let policy = if unchanged { policy } else { with_new_alarms(tx, app, policy) };
         if !unchanged {
             let verb = if before.is_some() { "changed" } else { "made" };
-            let reason = asked_by_user(format!("scaling policy {} {verb} by a user", policy.name)).with("policy", said(&policy.kind));
+            let reason =
+                asked_by_user(format!("scaling policy {} {verb} by a user", policy.name)).with("policy", said(&policy.kind));
             remember(tx, &key, format!("put scaling policy {}", policy.name), reason);
         }
         let alarms = policies_read::alarms_of(tx.state(), &policy, &app.home);
@@ -102,17 +105,18 @@ fn kind(
             };
             Ok(PolicyKind::Step(step_scaling(step, old)?))
         }
-        (true, ..) => Err(invalid("TargetTrackingScalingPolicyConfiguration must be specified for policy type TargetTrackingScaling.")),
+        (true, ..) => {
+            Err(invalid("TargetTrackingScalingPolicyConfiguration must be specified for policy type TargetTrackingScaling."))
+        }
         (false, ..) => Err(invalid("StepScalingPolicyConfiguration must be specified for policy type StepScaling.")),
     }
 }
 
 fn target_tracking(input: TargetTrackingInput) -> Result<TargetTracking, Fault> {
     let metric = match (input.predefined_metric_specification, input.customized_metric_specification) {
-        (Some(predefined), None) => TrackedMetric::Predefined {
-            name: predefined.predefined_metric_type,
-            resource_label: predefined.resource_label,
-        },
+        (Some(predefined), None) => {
+            TrackedMetric::Predefined { name: predefined.predefined_metric_type, resource_label: predefined.resource_label }
+        }
         (None, Some(custom)) => custom_metric(custom)?,
         _ => {
             return Err(invalid(
@@ -163,7 +167,11 @@ fn step_scaling(input: StepInput, old: Option<&StepScaling>) -> Result<StepScali
     });
     let magnitude = |number: i32| {
         u32::try_from(number).map_err(|_| {
-            constraint("stepScalingPolicyConfiguration.minAdjustmentMagnitude", number, "Member must have value greater than or equal to 0")
+            constraint(
+                "stepScalingPolicyConfiguration.minAdjustmentMagnitude",
+                number,
+                "Member must have value greater than or equal to 0",
+            )
         })
     };
     Ok(StepScaling {

@@ -10,7 +10,9 @@ use super::shapes::{
 use super::{Cx, DIMENSION, NAMESPACE, check_kind};
 use crate::model::alarm::Alarm;
 use crate::model::arn::Home;
-use crate::model::scaling::{PolicyKind, ScalingPolicy as Policy, StepScaling as Step, TargetTracking as Tracking, TrackedMetric};
+use crate::model::scaling::{
+    PolicyKind, ScalingPolicy as Policy, StepScaling as Step, TargetTracking as Tracking, TrackedMetric,
+};
 use crate::schedule::scaling::names_policy;
 use crate::store::State;
 use crate::wire::fault::Fault;

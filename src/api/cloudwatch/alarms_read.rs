@@ -33,7 +33,8 @@ pub async fn describe(cx: Cx, input: DescribeAlarmsInput) -> Result<DescribeAlar
     let after: Option<String> = token::read("alarms", input.next_token.as_deref())?;
     let state = cx.app.store.snapshot();
     // No types: metric alarms only, as on AWS.
-    let metric_alarms = input.alarm_types.as_ref().is_none_or(|types| types.is_empty() || types.contains(&AlarmType::MetricAlarm));
+    let metric_alarms =
+        input.alarm_types.as_ref().is_none_or(|types| types.is_empty() || types.contains(&AlarmType::MetricAlarm));
     let wanted_state = input.state_value.map(AlarmState::from);
     let wanted = |alarm: &Alarm| {
         metric_alarms

@@ -65,8 +65,7 @@ fn check_length(member: &str, text: &str, most: usize) -> Result<(), Fault> {
 
 /// What a scaling policy takes its metric from: "StateReasonData ... must be valid JSON"; the reason data's `recentDatapoints`.
 fn recent_values(data: &str) -> Result<Vec<f64>, Fault> {
-    let data: serde_json::Value =
-        serde_json::from_str(data).map_err(|_| errors::format("StateReasonData is not valid JSON."))?;
+    let data: serde_json::Value = serde_json::from_str(data).map_err(|_| errors::format("StateReasonData is not valid JSON."))?;
     let recent = data.get("recentDatapoints").and_then(|r| r.as_array());
     let mut values: Vec<f64> = recent.into_iter().flatten().filter_map(serde_json::Value::as_f64).collect();
     values.drain(..values.len().saturating_sub(RECENT_AT_MOST));

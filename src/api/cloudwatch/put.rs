@@ -64,9 +64,8 @@ fn check_namespace(namespace: &str) -> Result<(), Fault> {
 
 /// `at` is the datum's path.
 fn read(namespace: &str, datum: MetricDatum, at: &str, now: Timestamp) -> Result<Datum, Fault> {
-    let invalid = |value: &str, member: &str| {
-        errors::value(format!("The value {} for parameter {at}.{member} is invalid.", short(value)))
-    };
+    let invalid =
+        |value: &str, member: &str| errors::value(format!("The value {} for parameter {at}.{member} is invalid.", short(value)));
     let name = &datum.metric_name;
     if name.trim().is_empty() {
         return Err(errors::missing(&format!("{at}.MetricName")));
@@ -127,10 +126,8 @@ fn counted(values: &[f64], counts: Option<&[f64]>, at: &str) -> Result<Observed,
     let mut pairs = Vec::with_capacity(values.len());
     for (i, value) in values.iter().enumerate() {
         let count = counts.map_or(1.0, |counts| counts[i]);
-        let (value, count) = (
-            number(*value, at, &format!("Values.member.{}", i + 1))?,
-            number(count, at, &format!("Counts.member.{}", i + 1))?,
-        );
+        let (value, count) =
+            (number(*value, at, &format!("Values.member.{}", i + 1))?, number(count, at, &format!("Counts.member.{}", i + 1))?);
         if count <= 0.0 {
             return Err(wrong(count, at, &format!("Counts.member.{}", i + 1)));
         }

@@ -39,7 +39,11 @@ pub async fn get_metric_data(cx: Cx, input: GetMetricDataInput) -> Result<GetMet
         None => MOST_DATAPOINTS,
         Some(most) if most > 0 => (most as usize).min(MOST_DATAPOINTS),
         Some(most) => {
-            return Err(errors::constraint("maxDatapoints", &most.to_string(), "Member must have value greater than or equal to 1"));
+            return Err(errors::constraint(
+                "maxDatapoints",
+                &most.to_string(),
+                "Member must have value greater than or equal to 1",
+            ));
         }
     };
     let place: Option<Place> = token::read(TOKEN, input.next_token.as_deref())?;

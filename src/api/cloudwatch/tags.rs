@@ -18,7 +18,9 @@ pub fn checked(tags: Vec<Tag>) -> Result<Vec<model::Tag>, Fault> {
     for tag in &tags {
         let (key, value) = (tag.key.chars().count(), tag.value.chars().count());
         if !(1..=128).contains(&key) || value > 256 || tag.key.to_ascii_lowercase().starts_with("aws:") {
-            return Err(errors::value("A tag's key has 1 to 128 characters and does not begin with aws:, its value at most 256."));
+            return Err(errors::value(
+                "A tag's key has 1 to 128 characters and does not begin with aws:, its value at most 256.",
+            ));
         }
         if !keys.insert(&tag.key) {
             return Err(errors::value("The same tag key is given twice."));
