@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::config::AgentConfig;
 use crate::agent::engine::Engine;
-use crate::agent::runtime::{self, AgentConfig, Link};
+use crate::agent::link::{self, FarEnd};
+use crate::agent::runtime;
 use crate::api::{self, App, gaps::Gaps};
 use crate::clock::{SharedClock, SystemClock};
 use crate::control::agents::Hub;
@@ -85,7 +86,9 @@ impl Config {
         if self.account.len() != 12 || !self.account.bytes().all(|b| b.is_ascii_digit()) {
             bail!("--account-id {} is not twelve digits, as an AWS account id is", self.account);
         }
-        let word = |text: &str| !text.is_empty() && text.len() <= 255 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let word = |text: &str| {
+            !text.is_empty() && text.len() <= 255 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        };
         if !word(&self.cluster) {
             bail!("--cluster {} is no cluster name: 1 to 255 letters, digits, - and _", self.cluster);
         }
@@ -196,11 +199,14 @@ fn make_doors(core: &Core, hub: &Arc<Hub>) -> Doors {
     let (app, hub) = (core.app.clone(), hub.clone());
     let exposed = app.clone();
     Doors {
-        wire: Wire { app: app.clone(), services: api::services(), observe: observe_call },
+        wire: Wire { app: app.clone(), services: api::services(), observe: observe_call, span: observe::call_span },
         exposition: Box::new(move || export::prometheus::render(&exposed)),
         agents: AgentDoor {
             token: core.config.agent_token.clone(),
-            session: Box::new(move |to, from| drop(tokio::spawn(hub.clone().serve(to, from)))),
+            session: Box::new(move |to, mut from| {
+                let hub = hub.clone();
+                tokio::spawn(async move { hub.serve(to, &mut from).await });
+            }),
         },
         app,
     }
@@ -214,22 +220,34 @@ fn observe_call(app: &App, record: &crate::wire::Record) {
     }
 }
 
+/// The agent of this process has no socket that breaks, but its session may end: then it is connected anew, as any other agent.
+async fn keep_local(hub: Arc<Hub>, far: FarEnd, stop: CancellationToken) {
+    let FarEnd { mut from, to, connection } = far;
+    while !stop.is_cancelled() && !from.is_closed() {
+        hub.serve(to.clone(), &mut from).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        connection.send_modify(|number| *number += 1);
+    }
+}
+
 impl Running {
     /// Starts the agent of this process on `engine`.
     pub fn start_agent<E: Engine>(&mut self, engine: Arc<E>) {
-        let (to_control, from_agent) = mpsc::channel(LINK_DEPTH);
-        let (to_agent, from_control) = mpsc::channel(LINK_DEPTH);
         let config = AgentConfig {
-            cluster: ClusterName::new(&self.core.config.cluster),
             zone: self.core.config.zone.clone(),
             attributes: self.core.config.attributes.clone(),
             instance: self.core.app.local_instance.clone(),
-            ..AgentConfig::default()
+            ..AgentConfig::new(self.core.config.cluster.as_str())
         };
         let stop = CancellationToken::new();
-        tokio::spawn(self.hub.clone().serve(to_agent, from_agent));
-        let link = Link { to: to_control, from: from_control };
-        let agent = tokio::spawn(runtime::run(engine, link, self.core.app.clock.clone(), config, stop.clone()));
+        let (link, far) = link::pair(LINK_DEPTH);
+        tokio::spawn(keep_local(self.hub.clone(), far, stop.clone()));
+        let running = runtime::run(engine, link, self.core.app.clock.clone(), config, stop.clone());
+        let agent = tokio::spawn(async move {
+            if let Err(ended) = running.await {
+                tracing::error!(why = %ended, "the agent of this process has ended");
+            }
+        });
         self.agent = Some((stop, agent));
     }
 
@@ -272,7 +290,6 @@ impl Running {
         }
         let app = &self.core.app;
         app.metrics.close();
-        app.logs.close();
         app.store.close().await;
     }
 }

@@ -21,7 +21,17 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("cluster.defaultCapacityProviderStrategy", "Tasks run on the cluster's own container instances."),
     ("cluster.serviceConnectDefaults", "There is no Service Connect."),
     ("cluster.settings.containerInsights", "Every container is measured all the time, whatever this says."),
-    ("instance.include.CONTAINER_INSTANCE_HEALTH", "agentConnected says whether the instance can be reached; no more is answered."),
+    ("containerDefinitions.environmentFiles", "The files are not read; give the variables in environment."),
+    ("containerDefinitions.logConfiguration.secretOptions", "The options are not resolved."),
+    ("containerDefinitions.portMappings.appProtocol", "There is no Service Connect."),
+    ("containerDefinitions.portMappings.name", "There is no Service Connect."),
+    ("containerDefinitions.secrets", "The secrets are not resolved; give the variables in environment."),
+    ("executionRoleArn", "No AWS credentials are needed or handed out."),
+    (
+        "instance.include.CONTAINER_INSTANCE_HEALTH",
+        "agentConnected says whether the instance can be reached; no more is answered.",
+    ),
+    ("runtimePlatform.cpuArchitecture", "Constrain tasks by memberOf on ecs.cpu-architecture."),
     ("service.alarms", "Alarms do not end a deployment."),
     ("service.assignPublicIp", "Tasks get an address on their host's own bridge network."),
     ("service.availabilityZoneRebalancing", "Running tasks are not moved; new ones are spread over zones."),
@@ -50,6 +60,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("task.securityGroups", "Traffic to the task is not filtered."),
     ("task.subnets", "The task's address is of its host's own bridge network."),
     ("task.volumeConfigurations", "No volume is made; declare volumes in the task definition."),
+    ("taskRoleArn", "No AWS credentials are handed out: containers get none."),
 ];
 
 /// Fields of task definitions are named by `decide::definition`; they all come to the same.

@@ -10,6 +10,8 @@ pub mod gaps;
 pub mod logs;
 pub mod native;
 pub mod sts;
+#[cfg(test)]
+pub mod testing;
 
 use std::sync::Arc;
 

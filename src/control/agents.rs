@@ -18,10 +18,14 @@ use crate::model::task::Task;
 use crate::model::{InstanceId, TaskId};
 use crate::store::{self, Change, Commit, State, Tx};
 use crate::telemetry::ingest::TaskFacts;
+use crate::telemetry::logs::IngestResult;
 use crate::{observe, schedule};
 
 /// Messages taken together into one commit.
 const BURST: usize = 256;
+
+/// A connection that says nothing is no agent's.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
 pub struct Hub {
     control: Arc<Control>,
@@ -55,9 +59,8 @@ impl Hub {
     }
 
     /// One connection, from Hello to its end.
-    pub async fn serve(self: Arc<Self>, to: mpsc::Sender<ToAgent>, mut from: mpsc::Receiver<FromAgent>) {
-        let first = tokio::time::timeout(Duration::from_secs(10), from.recv()).await;
-        let Ok(Some(FromAgent::Hello(hello))) = first else {
+    pub async fn serve(self: &Arc<Self>, to: mpsc::Sender<ToAgent>, from: &mut mpsc::Receiver<FromAgent>) {
+        let Ok(Some(hello)) = tokio::time::timeout(HELLO_WITHIN, hello(from)).await else {
             let _ = to.send(ToAgent::Refused { why: "the first message of a connection is Hello".to_owned() }).await;
             return;
         };
@@ -71,7 +74,7 @@ impl Hub {
         }
         tracing::info!(instance = %id, host = %instance.host_name, cluster = %instance.cluster, "container instance connected");
         let mut session = Session { hub: self.clone(), instance, to, sent: BTreeMap::new(), generation: 0 };
-        session.run(&mut from, &over).await;
+        session.run(from, &over).await;
         // A newer session of the same instance has taken over: it is still connected.
         if !over.is_cancelled() || self.stop.is_cancelled() {
             self.lock().remove(&id);
@@ -95,7 +98,8 @@ impl Hub {
             tracing::warn!(host = %hello.host_name, skew_ms = skew, "the agent's clock differs from the server's: set both by NTP");
         }
         let id = hello.instance.clone().unwrap_or_else(|| self.control.ids.instance());
-        let registered = self.control.store.update(format!("register {id}"), move |tx| Ok::<_, store::Error>(register(tx, id, hello))).await;
+        let registered =
+            self.control.store.update(format!("register {id}"), move |tx| Ok::<_, store::Error>(register(tx, id, hello))).await;
         registered.map_err(|e| e.to_string())?
     }
 
@@ -119,6 +123,15 @@ impl Hub {
             .await;
         if let Err(error) = result {
             tracing::warn!(%error, "a disconnection could not be stored");
+        }
+    }
+}
+
+/// What an agent still sent into a session that has ended comes before its Hello, and is said again after it.
+async fn hello(from: &mut mpsc::Receiver<FromAgent>) -> Option<Box<Hello>> {
+    loop {
+        if let FromAgent::Hello(hello) = from.recv().await? {
+            return Some(hello);
         }
     }
 }
@@ -295,8 +308,8 @@ impl Session {
         let (mut stored, mut refused) = (Vec::new(), Vec::new());
         for result in results {
             match result {
-                Ok(point) => stored.push(point),
-                Err(refusal) => refused.push(ToAgent::LinesRefused { source: refusal.source, why: refusal.why }),
+                IngestResult::Stored(point) => stored.push(point),
+                IngestResult::Refused { source, why } => refused.push(ToAgent::LinesRefused { source, why }),
             }
         }
         for message in refused {
@@ -350,13 +363,7 @@ fn apply_reports(tx: &mut Tx, instance: &InstanceId, reports: &[TaskReport]) {
 fn count_for_deployment(tx: &mut Tx, before: &Task, after: &Task) {
     let (Some(key), Some(deployment)) = (after.service_key(), &after.deployment) else { return };
     let started = before.started_at.is_none() && after.started_at.is_some();
-    let failed = !before.is_stopped()
-        && after.is_stopped()
-        && after.started_at.is_none()
-        && matches!(
-            after.stop_code,
-            Some(crate::model::task::StopCode::TaskFailedToStart | crate::model::task::StopCode::EssentialContainerExited)
-        );
+    let failed = !before.is_stopped() && after.is_stopped() && rules::never_ran(after);
     if !started && !failed {
         return;
     }

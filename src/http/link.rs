@@ -27,7 +27,9 @@ pub struct AgentDoor {
     pub session: Session,
 }
 
-pub(super) fn route(doors: Arc<Doors>) -> impl Filter<Extract = (Response<Bytes>,), Error = warp::Rejection> + Clone + Send + Sync + 'static {
+pub(super) fn route(
+    doors: Arc<Doors>,
+) -> impl Filter<Extract = (Response<Bytes>,), Error = warp::Rejection> + Clone + Send + Sync + 'static {
     warp::path!("agent" / "v1" / "link")
         .and(warp::header::optional::<String>("authorization"))
         .and(warp::ws())
@@ -46,7 +48,11 @@ fn join(doors: Arc<Doors>, given: Option<String>, ws: Ws) -> Response<Bytes> {
         return super::plain(403, "text/plain; charset=utf-8", "this server takes no agents: start it with --agent-token\n");
     };
     if !given.as_deref().and_then(|g| g.strip_prefix("Bearer ")).is_some_and(|given| same(given, token)) {
-        return super::plain(401, "text/plain; charset=utf-8", "wrong or missing agent token: give the one of the server's --agent-token\n");
+        return super::plain(
+            401,
+            "text/plain; charset=utf-8",
+            "wrong or missing agent token: give the one of the server's --agent-token\n",
+        );
     }
     let response = ws
         .max_message_size(MAX_FRAME)
@@ -78,9 +84,7 @@ async fn carry(doors: &Doors, socket: WebSocket) {
     };
     let read = async {
         while let Some(Ok(frame)) = inward.next().await {
-            let Ok(text) = frame.to_str() else {
-                if frame.is_close() { break } else { continue }
-            };
+            let Ok(text) = frame.to_str() else { if frame.is_close() { break } else { continue } };
             match serde_json::from_str(text) {
                 Ok(message) => {
                     if to_session.send(message).await.is_err() {

@@ -12,7 +12,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +45,7 @@ pub struct Doors {
 /// Serves until `stop`, then lets what is being answered finish.
 pub async fn serve(listener: TcpListener, doors: Arc<Doors>, stop: CancellationToken) {
     let service = warp::service(routes(doors));
-    let (graceful, http) = (GracefulShutdown::new(), hyper::server::conn::http1::Builder::new());
+    let (graceful, http) = (GracefulShutdown::new(), auto::Builder::new(TokioExecutor::new()).http1_only());
     loop {
         let (socket, _) = tokio::select! {
             () = stop.cancelled() => break,
@@ -60,7 +61,7 @@ pub async fn serve(listener: TcpListener, doors: Arc<Doors>, stop: CancellationT
         };
         let _ = socket.set_nodelay(true);
         let service = hyper_util::service::TowerToHyperService::new(service.clone());
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
+        let connection = graceful.watch(http.serve_connection_with_upgrades(TokioIo::new(socket), service).into_owned());
         tokio::spawn(async move {
             // A client that goes away in the middle is its own affair.
             let _ = connection.await;
@@ -77,18 +78,16 @@ fn routes(doors: Arc<Doors>) -> impl Filter<Extract = (Response<Bytes>,), Error 
     let permits = Arc::new(tokio::sync::Semaphore::new(MAX_IN_FLIGHT));
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     let link = link::route(doors.clone());
-    let rest = warp::method()
-        .and(warp::path::full())
-        .and(query)
-        .and(warp::header::headers_cloned())
-        .and(warp::body::stream())
-        .then(move |method, path, query, headers, body| {
-            let (doors, permits) = (doors.clone(), permits.clone());
-            async move {
-                let _permit = permits.acquire_owned().await;
-                answer(&doors, method, path, query, headers, body).await
-            }
-        });
+    let rest =
+        warp::method().and(warp::path::full()).and(query).and(warp::header::headers_cloned()).and(warp::body::stream()).then(
+            move |method, path, query, headers, body| {
+                let (doors, permits) = (doors.clone(), permits.clone());
+                async move {
+                    let _permit = permits.acquire_owned().await;
+                    answer(&doors, method, path, query, headers, body).await
+                }
+            },
+        );
     link.or(rest).unify().or(warp::any().map(|| Response::new(Bytes::new()))).unify()
 }
 

@@ -159,6 +159,9 @@ pub struct UsageSample {
     pub task: String,
     pub container: String,
     pub runtime_id: String,
+    /// Docker's name of the container.
+    #[serde(default)]
+    pub runtime_name: String,
     /// Since the container's last sample; 0 for its first, when no rate can be given.
     pub interval_ms: Millis,
     /// Cores used over the interval: 0.5 is half of one core.

@@ -1,24 +1,90 @@
-//! Our own telemetry: spans, counters and what is exported by OTLP.
+//! Our own telemetry. Every observable moment is a function here that counts it, and logs or marks the span it happens in where a
+//! person would want that. Owns the names `beaufort_*`; what containers and services do is exported by `export`.
+//!
+//! Metrics are an interface: every name starts at zero when Beaufort does, so that the first of anything is an increase.
 
-/// The W3C traceparent of the span we are in, for what is to hang below it later.
-pub fn traceparent() -> Option<String> {
-    None
+mod counters;
+pub mod otlp;
+mod trace;
+
+use std::time::Duration;
+
+use crate::model::decision::ReasonCode;
+use crate::model::{ClusterName, ServiceKey, ServiceName};
+
+pub use counters::render;
+pub use trace::{call_span, link, set_parent, traceparent};
+
+use counters::COUNTERS;
+
+/// An AWS call was answered.
+pub fn api_call(service: &str, operation: &str, status: u16, took: Duration) {
+    let code = match status {
+        200..300 => "2xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    };
+    COUNTERS.api_requests.with_label_values(&[service, operation, code]).inc();
+    COUNTERS.api_seconds.with_label_values(&[service, operation]).observe(took.as_secs_f64());
 }
 
-/// Hangs `span` below the span that a traceparent names.
-pub fn set_parent(_span: &tracing::Span, _traceparent: Option<&str>) {}
-
-/// Links `span` to the span that a traceparent names.
-pub fn link(_span: &tracing::Span, _traceparent: Option<&str>) {}
-
 /// A task has reached STOPPED.
-pub fn task_stopped(_cluster: &crate::model::ClusterName, _service: Option<&crate::model::ServiceName>, _code: &str) {}
+pub fn task_stopped(cluster: &ClusterName, service: Option<&ServiceName>, code: &str) {
+    COUNTERS.task_stops.with_label_values(&[cluster.as_str(), service.map_or("", |s| s.as_str()), code]).inc();
+}
+
+/// Tasks were placed, or found no place.
+pub fn placements(placed: usize, refused: usize) {
+    COUNTERS.placements.with_label_values(&["placed"]).inc_by(placed as u64);
+    COUNTERS.placements.with_label_values(&["refused"]).inc_by(refused as u64);
+}
+
+/// One look at one service.
+pub fn reconciled(took: Duration) {
+    COUNTERS.reconcile_seconds.observe(took.as_secs_f64());
+}
+
+/// A deployment ended (`completed`, `failed`).
+pub fn deployment_ended(outcome: &str) {
+    COUNTERS.deployments.with_label_values(&[outcome]).inc();
+}
 
 /// An alarm was looked at.
-pub fn alarm_evaluated() {}
+pub fn alarm_evaluated() {
+    COUNTERS.alarm_evaluations.inc();
+}
 
 /// An alarm went into this state.
-pub fn alarm_transition(_state: &str) {}
+pub fn alarm_transition(state: &str) {
+    COUNTERS.alarm_transitions.with_label_values(&[state]).inc();
+}
 
 /// A scaling policy answered an alarm.
-pub fn scaling_decision(_service: &crate::model::ServiceKey, _policy: &str, _code: crate::model::decision::ReasonCode) {}
+pub fn scaling_decision(service: &ServiceKey, policy: &str, code: ReasonCode) {
+    let direction = match code {
+        ReasonCode::ScaledOut | ReasonCode::AlreadyAtMax => "out",
+        ReasonCode::ScaledIn | ReasonCode::AlreadyAtMin | ReasonCode::ScaleInNotReady | ReasonCode::ScaleInDisabled => "in",
+        _ => "none",
+    };
+    let outcome = match code {
+        ReasonCode::ScaledOut | ReasonCode::ScaledIn => "applied".to_owned(),
+        ReasonCode::AlreadyAtMax => "at_max".to_owned(),
+        ReasonCode::AlreadyAtMin => "at_min".to_owned(),
+        ReasonCode::InCooldown => "cooldown".to_owned(),
+        other => other.as_str(),
+    };
+    let labels = [service.cluster.as_str(), service.service.as_str(), policy, direction, &outcome];
+    COUNTERS.scaling_decisions.with_label_values(&labels).inc();
+}
+
+/// Samples or lines that were dropped because a bound was passed.
+pub fn dropped(what: &str, count: u64) {
+    COUNTERS.dropped.with_label_values(&[what]).inc_by(count);
+}
+
+/// A call to the container engine ended.
+pub fn engine_call(operation: &str, ok: bool, took: Duration) {
+    let outcome = if ok { "ok" } else { "error" };
+    COUNTERS.engine_calls.with_label_values(&[operation, outcome]).inc();
+    COUNTERS.engine_seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
+}

@@ -117,7 +117,9 @@ pub fn check_tags(tags: &[Tag]) -> Result<(), Fault> {
             return Err(invalid("A tag's key must have 1 to 128 characters and its value at most 256."));
         }
         if !fits(&tag.key) || !fits(value) {
-            return Err(invalid("Some of the tags contain invalid characters. Valid characters: UTF-8 letters, spaces, numbers and _ . / = + - : @."));
+            return Err(invalid(
+                "Some of the tags contain invalid characters. Valid characters: UTF-8 letters, spaces, numbers and _ . / = + - : @.",
+            ));
         }
         if tag.key.get(..4).is_some_and(|p| p.eq_ignore_ascii_case("aws:")) {
             return Err(invalid("Tag keys that begin with aws: are reserved."));

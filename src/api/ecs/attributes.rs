@@ -106,7 +106,9 @@ fn check(attribute: &Attribute) -> Result<(), Fault> {
     let of = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_/\\.".contains(c) || more.contains(c));
     let name = &attribute.name;
     if !(1..=128).contains(&name.len()) || !of(name, "") {
-        return Err(invalid("An attribute's name must have 1 to 128 letters, numbers, hyphens, underscores, slashes or periods."));
+        return Err(invalid(
+            "An attribute's name must have 1 to 128 letters, numbers, hyphens, underscores, slashes or periods.",
+        ));
     }
     if built_in(name) {
         return Err(invalid(format!("The attribute {name} is reserved and cannot be set.")));

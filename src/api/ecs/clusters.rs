@@ -221,7 +221,8 @@ fn shape(state: &State, home: &Home, cluster: &Cluster, shown: Shown) -> Cluster
 fn statistics(state: &State, name: &ClusterName) -> Vec<NameValue> {
     let kinds = [(LaunchType::Ec2, "EC2"), (LaunchType::Fargate, "Fargate"), (LaunchType::External, "External")];
     let tasks = |kind: LaunchType, running: bool| {
-        let counted = |s: TaskStatus, stopping: bool| if running { s == TaskStatus::Running } else { s < TaskStatus::Running && !stopping };
+        let counted =
+            |s: TaskStatus, stopping: bool| if running { s == TaskStatus::Running } else { s < TaskStatus::Running && !stopping };
         state.tasks_of_cluster(name).filter(|t| t.launch_type == kind && counted(t.last_status, t.is_stopping())).count()
     };
     let services = |kind: LaunchType, status: ServiceStatus| {

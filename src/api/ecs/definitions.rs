@@ -9,9 +9,7 @@ use super::{ask, update};
 use crate::api::Cx;
 use crate::decide::definition::{self as rules, Draft, Invalid};
 use crate::model::arn::{Home, short_name};
-use crate::model::definition::{
-    ContainerDefinition, DefinitionStatus, NetworkMode, RuntimePlatform, TaskDefinition, Volume,
-};
+use crate::model::definition::{ContainerDefinition, DefinitionStatus, NetworkMode, RuntimePlatform, TaskDefinition, Volume};
 use crate::model::placement::PlacementConstraint;
 use crate::model::tag::Tag;
 use crate::model::{DefinitionKey, Timestamp};
@@ -19,9 +17,6 @@ use crate::schedule;
 use crate::shapes;
 use crate::store::{State, Tx};
 use crate::wire::fault::Fault;
-
-/// "The number of revisions in a task definition family: 1,000,000".
-const MAX_REVISION: u32 = 1_000_000;
 
 shapes! { "camelCase";
     input RegisterTaskDefinitionInput {
@@ -105,9 +100,6 @@ pub async fn register(cx: Cx, input: RegisterTaskDefinitionInput) -> Result<Task
     update(&cx, "RegisterTaskDefinition", move |tx, app| {
         // Deleted revisions stay as rows, so that a number is never given twice.
         let revision = tx.state().revisions(&family).next_back().map_or(1, |d| d.key.revision + 1);
-        if revision > MAX_REVISION {
-            return Err(client("Too many revisions of the specified family."));
-        }
         let definition = rules::register(draft, revision, tx.now).map_err(refused)?;
         rules::without_effect(&definition).iter().for_each(|path| app.gaps.without_effect(path));
         tx.put(definition.clone());
@@ -119,8 +111,8 @@ pub async fn register(cx: Cx, input: RegisterTaskDefinitionInput) -> Result<Task
 
 pub async fn describe(cx: Cx, input: DescribeTaskDefinitionInput) -> Result<TaskDefinitionOutput, Fault> {
     let state = cx.app.store.snapshot();
-    let definition = schedule::find_definition(&state, &input.task_definition)
-        .ok_or_else(|| client("Unable to describe task definition."))?;
+    let definition =
+        schedule::find_definition(&state, &input.task_definition).ok_or_else(|| client("Unable to describe task definition."))?;
     let tags = wants_tags(&input.include).then(|| definition.tags.clone());
     Ok(TaskDefinitionOutput { task_definition: shape(&cx.app.home, definition), tags })
 }
@@ -236,8 +228,7 @@ pub fn usable(state: &State, reference: &str, inactive: fn(String) -> Fault) -> 
 }
 
 fn shape(home: &Home, definition: &TaskDefinition) -> TaskDefinitionShape {
-    let attribute =
-        |name: String| Attribute { name, value: None, target_type: None, target_id: None };
+    let attribute = |name: String| Attribute { name, value: None, target_type: None, target_id: None };
     TaskDefinitionShape {
         task_definition_arn: home.task_definition(&definition.key),
         container_definitions: definition.containers.clone(),

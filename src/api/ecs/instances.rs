@@ -64,12 +64,12 @@ pub async fn list(cx: Cx, input: ListContainerInstancesInput) -> Result<ListCont
         // An agent that has said Hello is registered, and a deregistered one is gone: nobody is ever in between.
         Some(StatusFilter::Registering | StatusFilter::Deregistering | StatusFilter::RegistrationFailed) => false,
     };
-    let matches = |instance: &Instance| filter.as_ref().is_none_or(|f| {
-        f.matches(&expression::Subject { instance, load: &state.load(&instance.id) })
-    });
+    let matches = |instance: &Instance| {
+        filter.as_ref().is_none_or(|f| f.matches(&expression::Subject { instance, load: &state.load(&instance.id) }))
+    };
     let found = state.instances_of_cluster(&cluster.name).filter(|i| wanted(i) && matches(i));
-    let (container_instance_arns, next_token) = page(input.next_token, input.max_results, 100)?
-        .of(found.map(|i| (i.id.as_str(), instance_arn(&cx.app.home, i))));
+    let (container_instance_arns, next_token) =
+        page(input.next_token, input.max_results, 100)?.of(found.map(|i| (i.id.as_str(), instance_arn(&cx.app.home, i))));
     Ok(ListContainerInstancesOutput { container_instance_arns, next_token })
 }
 
@@ -140,10 +140,7 @@ fn set_status(tx: &mut Tx, instance: &Instance, status: InstanceStatus) -> Insta
 }
 
 /// Its tasks are given up: nobody hears of them any more. A service replaces its own elsewhere.
-pub async fn deregister(
-    cx: Cx,
-    input: DeregisterContainerInstanceInput,
-) -> Result<DeregisterContainerInstanceOutput, Fault> {
+pub async fn deregister(cx: Cx, input: DeregisterContainerInstanceInput) -> Result<DeregisterContainerInstanceOutput, Fault> {
     update(&cx, "DeregisterContainerInstance", move |tx, app| {
         let cluster = ask::cluster(tx.state(), input.cluster.as_deref())?.name.clone();
         let Some(instance) = ask::instance(tx.state(), &cluster, &input.container_instance, false)?.cloned() else {
@@ -207,12 +204,7 @@ fn shape(state: &State, home: &Home, instance: &Instance, with_tags: bool) -> Co
 }
 
 /// In AWS's order, every kind of value present. PORTS are those that are taken.
-fn resources<'a>(
-    cpu: u32,
-    memory: u32,
-    tcp: impl Iterator<Item = &'a u16>,
-    udp: impl Iterator<Item = &'a u16>,
-) -> Vec<Resource> {
+fn resources<'a>(cpu: u32, memory: u32, tcp: impl Iterator<Item = &'a u16>, udp: impl Iterator<Item = &'a u16>) -> Vec<Resource> {
     let resource = |name, kind, integer_value, string_set_value| Resource {
         name,
         kind,

@@ -63,7 +63,9 @@ fn find(state: &State, resource_arn: &str) -> Result<Option<Tagged>, Fault> {
     let cluster = |name: &str| state.clusters.contains_key(name).then_some(()).ok_or_else(cluster_not_found);
     Ok(match parts.as_slice() {
         ["cluster", name] => Some(Tagged::Cluster(state.clusters.get(*name).ok_or_else(cluster_not_found)?.clone())),
-        ["task-definition", name] if name.contains(':') => schedule::find_definition(state, name).cloned().map(Tagged::Definition),
+        ["task-definition", name] if name.contains(':') => {
+            schedule::find_definition(state, name).cloned().map(Tagged::Definition)
+        }
         ["service", of, name] => {
             cluster(of)?;
             state.services.get(&ServiceKey::new(of, name)).cloned().map(Tagged::Service)

@@ -7,19 +7,16 @@ use http::Request;
 use serde_json::{Value, json};
 
 use super::App;
+use crate::api::testing;
 use crate::clock::ManualClock;
 use crate::model::Timestamp;
-use crate::model::arn::Home;
-use crate::telemetry::logs::{Limits, LogStore};
 use crate::wire::Wire;
 
 const NOW: i64 = 1_795_000_000_000;
 
 fn wire() -> Wire<App> {
     let clock = ManualClock::at(Timestamp(NOW));
-    let logs = LogStore::open(None, clock.clone(), Limits::default()).unwrap();
-    let app = App { logs, home: Home::new("us-east-1", "000000000000"), clock };
-    Wire { app: Arc::new(app), services: vec![super::service()], observe: |_| () }
+    testing::wire(Arc::new(testing::app(clock)))
 }
 
 async fn call(wire: &Wire<App>, operation: &str, input: Value) -> (u16, Value) {

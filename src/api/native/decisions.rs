@@ -8,7 +8,10 @@ use crate::store::{Record, RecordQuery};
 
 pub async fn list(app: &App, params: &Params) -> Answered {
     let time = |name: &str| {
-        params.get(name).map(|text| Timestamp::parse_iso(text).ok_or_else(|| bad(format!("{name}={text} is no ISO 8601 time")))).transpose()
+        params
+            .get(name)
+            .map(|text| Timestamp::parse_iso(text).ok_or_else(|| bad(format!("{name}={text} is no ISO 8601 time"))))
+            .transpose()
     };
     let query = RecordQuery {
         subject: params.get("subject").map(str::to_owned),

@@ -43,7 +43,11 @@ pub async fn answer(app: &Arc<App>, method: &Method, path: &str, query: &str, bo
         ("GET", "/api/usage") => usage(app, &Params::of(query)),
         ("POST", "/api/reset") => reset::reset(app).await,
         (_, "/health" | "/api/gaps" | "/api/decisions" | "/api/why" | "/api/why/placement" | "/api/usage" | "/api/reset") => {
-            Err(Refusal { status: 405, error: format!("{path} is not asked by {method}"), hint: "GET reads, POST /api/reset empties" })
+            Err(Refusal {
+                status: 405,
+                error: format!("{path} is not asked by {method}"),
+                hint: "GET reads, POST /api/reset empties",
+            })
         }
         _ => Err(Refusal {
             status: 404,
@@ -114,15 +118,16 @@ fn usage(app: &App, params: &Params) -> Answered {
         .ingest
         .latest()
         .into_iter()
-        .filter(|(facts, _)| wanted(facts))
-        .map(|(facts, sample)| {
+        .filter(|latest| wanted(&latest.facts))
+        .map(|latest| {
             json!({
-                "cluster": facts.cluster,
-                "service": facts.service,
-                "family": facts.family,
-                "cpu_reserved": facts.cpu_reserved,
-                "memory_reserved_mib": facts.memory_reserved_mib,
-                "sample": sample,
+                "at": latest.at.iso(),
+                "cluster": latest.facts.cluster,
+                "service": latest.facts.service,
+                "family": latest.facts.family,
+                "cpu_reserved": latest.facts.cpu_reserved,
+                "memory_reserved_mib": latest.facts.memory_reserved_mib,
+                "sample": *latest.sample,
             })
         })
         .collect();

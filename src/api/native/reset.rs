@@ -26,7 +26,7 @@ pub async fn reset(app: &App) -> Answered {
         .await
         .map_err(unavailable)?;
     app.store.clear_history().await.map_err(unavailable)?;
-    app.metrics.reset().map_err(unavailable)?;
+    app.metrics.reset();
     app.logs.reset().map_err(unavailable)?;
     Ok(ok(&json!({ "forgotten": forgotten })))
 }
@@ -42,5 +42,13 @@ fn everything(state: &State, first: &str) -> Vec<Change> {
     let activities = state.activities.keys().map(|k| Change::Activity(k.clone(), None));
     let kept = |name: &str| name == first || state.instances.values().any(|i| i.cluster.as_str() == name);
     let clusters = state.clusters.keys().filter(|k| !kept(k.as_str())).map(|k| Change::Cluster(k.clone(), None));
-    tasks.chain(services).chain(definitions).chain(alarms).chain(targets).chain(policies).chain(activities).chain(clusters).collect()
+    tasks
+        .chain(services)
+        .chain(definitions)
+        .chain(alarms)
+        .chain(targets)
+        .chain(policies)
+        .chain(activities)
+        .chain(clusters)
+        .collect()
 }

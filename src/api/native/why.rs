@@ -9,7 +9,8 @@ use crate::model::{ServiceKey, TaskId};
 use crate::store::{RecordQuery, State};
 
 pub async fn why(app: &App, params: &Params) -> Answered {
-    let subject = params.get("subject").ok_or_else(|| bad("subject is missing: service/NAME, task/ID or alarm/NAME".to_owned()))?;
+    let subject =
+        params.get("subject").ok_or_else(|| bad("subject is missing: service/NAME, task/ID or alarm/NAME".to_owned()))?;
     let limit = params.number("limit")?.unwrap_or(30).min(1_000);
     let state = app.store.snapshot();
     let base = RecordQuery { limit, ..RecordQuery::decisions() };

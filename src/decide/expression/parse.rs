@@ -1,6 +1,6 @@
 //! From text to tests: `subject operator [argument]`, joined by and, or, not and parentheses; `and` binds tighter than `or`.
 
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::{Comparison, Expression, MAX_CHARACTERS, MAX_NESTING, MAX_REGEX_BYTES, Node, ParseError, Test, TextTest, numbers_of};
 use crate::model::Timestamp;
@@ -188,9 +188,11 @@ fn signed(sign: Sign, test: Test) -> Node {
     }
 }
 
-/// Compiled by itself first, so that `a)|(b` cannot break out of the anchors.
+/// As in Java, `\w` and `\d` are ASCII's (which also keeps what is compiled small). Compiled by itself first, so that `a)|(b` cannot break out of the anchors.
 fn regex(pattern: &str) -> Result<Regex, String> {
-    let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
+    let compile = |pattern: &str| {
+        RegexBuilder::new(pattern).unicode(false).size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES).build()
+    };
     compile(pattern).and_then(|_| compile(&format!(r"\A(?:{pattern})\z"))).map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => "a smaller regular expression".to_owned(),
         _ => "a regular expression (without look-around and back-references)".to_owned(),

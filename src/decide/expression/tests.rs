@@ -79,6 +79,7 @@ fn subjects_and_operators() {
         ("attribute:ecs.instance-type =~ (m5|g2)[.].*", true),
         ("(attribute:ecs.instance-type =~ (m5|g2)[.].*)", true),
         ("attribute:ecs.instance-type =~ g2|x", false),
+        (r"attribute:ecs.instance-type =~ ([\w-]{1,8})[.]\d+\w*", true),
         ("attribute:ecs.instance-type =~ 'x|g2.*'", true),
         // Negations hold for what is not there.
         ("attribute:none != x", true),

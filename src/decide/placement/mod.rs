@@ -128,6 +128,11 @@ pub fn place(request: &Request, candidates: &[Candidate]) -> Vec<Outcome> {
     outcomes
 }
 
+/// For StartTask, which names its instances: the first filter that this one does not pass, or None when one such task fits on it.
+pub fn first_failed(request: &Request, candidate: &Candidate) -> Option<Filter> {
+    rules(request).first_failed(candidate.instance, candidate.load)
+}
+
 fn take(request: &Request, rules: &Rules, slot: &mut Slot) {
     let load = slot.load.to_mut();
     load.cpu = load.cpu.saturating_add(request.resources.cpu);

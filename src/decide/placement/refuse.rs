@@ -95,7 +95,7 @@ fn causes(filter: Filter, count: u32, rules: &Rules, slots: &[Slot]) -> Vec<Stri
             vec![format!("{} a host port that is taken{example}", verb("lacks", "lack"))]
         }
         Filter::DistinctInstance => {
-            vec![format!("{} already a task of the group (distinctInstance)", verb("runs", "run"))]
+            vec![format!("{} a task of the group (distinctInstance)", verb("already runs", "already run"))]
         }
         Filter::MemberOf => member_of_causes(rules, slots),
     }

@@ -85,10 +85,12 @@ fn run(want: &Want, hosts: &[Host]) -> Vec<Outcome> {
 }
 
 fn ids(outcomes: &[Outcome]) -> Vec<&str> {
-    let id = |o| match o {
-        &Outcome::Placed { ref instance, .. } => instance.as_str(),
-        Outcome::Refused(_) => "-",
-    };
+    fn id(outcome: &Outcome) -> &str {
+        match outcome {
+            Outcome::Placed { instance, .. } => instance.as_str(),
+            Outcome::Refused(_) => "-",
+        }
+    }
     outcomes.iter().map(id).collect()
 }
 
@@ -194,7 +196,7 @@ fn filters_are_asked_in_order_and_counted() {
         refusal.reason.sentence,
         "not placed, 8 instances: 2 lack memory (need 512 MiB, most free 128), 1 is not ACTIVE (1 DRAINING), \
          1 agent is disconnected, 1 lacks CPU (need 128 units, most free 100), 1 lacks a host port that is taken (TCP 80), \
-         1 runs already a task of the group (distinctInstance), 1 fails memberOf attribute:ecs.availability-zone == b"
+         1 already runs a task of the group (distinctInstance), 1 fails memberOf attribute:ecs.availability-zone == b"
     );
     assert_eq!(refusal.reason.evidence["tally"]["memory"], 2);
     assert_eq!(refusal.reason.evidence["most_memory_free"], 4096);
@@ -255,6 +257,23 @@ fn tasks_of_the_same_call_count_for_each_other() {
     let mut want = want(5, needs(1, 1));
     want.constraints = vec![constraint("memberOf", "runningTasksCount < 2 and not(task:group == other)")];
     assert_eq!(placed_per(&run(&want, &hosts)), BTreeMap::from([("-", 1), ("a", 2), ("b", 2)]));
+}
+
+#[test]
+fn one_instance_can_be_asked_alone() {
+    let (roomy, full) = (host("a", "a", 4096, 4096), host("b", "a", 64, 64));
+    let resources = needs(128, 32);
+    let request = Request {
+        count: 1,
+        resources: &resources,
+        group: "family:x",
+        constraints: &[],
+        strategy: &[],
+        of_service: false,
+        seed: 0,
+    };
+    assert_eq!(first_failed(&request, &Candidate { instance: &roomy.instance, load: &roomy.load }), None);
+    assert_eq!(first_failed(&request, &Candidate { instance: &full.instance, load: &full.load }), Some(Filter::Cpu));
 }
 
 #[test]
@@ -364,6 +383,17 @@ fn any_strategy() -> impl Strategy<Value = PlacementStrategy> {
     ]
 }
 
+/// What a strategy says of a host, worked out from nothing.
+fn criterion(strategy: &PlacementStrategy, hosts: &[Host], at: usize) -> u32 {
+    let (host, tasks) = (&hosts[at], |h: &Host| h.load.groups.get("service:web").copied().unwrap_or(0));
+    match strategy.field.as_deref() {
+        Some("cpu") => host.instance.registered.cpu - host.load.cpu,
+        Some("memory") => host.instance.registered.memory - host.load.memory,
+        Some("instanceId") => tasks(host),
+        _ => hosts.iter().filter(|h| h.instance.zone() == host.instance.zone()).map(tasks).sum(),
+    }
+}
+
 fn numbered(mut hosts: Vec<Host>) -> Vec<Host> {
     hosts.iter_mut().enumerate().for_each(|(i, host)| host.instance.id = format!("i{i}").into());
     hosts
@@ -407,6 +437,32 @@ proptest! {
         let reversed: Vec<Host> = hosts.iter().rev().cloned().collect();
         let again = run(&want, &reversed);
         prop_assert_eq!(ids(&again), ids(&outcomes));
+    }
+
+    #[test]
+    fn each_choice_is_the_best_there_is(
+        mut hosts in prop::collection::vec(any_host(), 1..12).prop_map(numbered),
+        strategies in prop::collection::vec(any_strategy(), 1..4),
+        (cpu, memory, seed) in (0..400u32, 0..400u32, any::<u64>()),
+    ) {
+        let mut want = want(12, needs(cpu, memory));
+        want.strategy = strategies.into_iter().filter(|s| s.kind.as_deref() != Some("random")).collect();
+        prop_assume!(!want.strategy.is_empty());
+        want.seed = seed;
+        for outcome in run(&want, &hosts) {
+            let Outcome::Placed { instance, .. } = outcome else { break };
+            let criteria = |at: usize| want.strategy.iter().map(|s| criterion(s, &hosts, at)).collect::<Vec<u32>>();
+            let chosen = hosts.iter().position(|host| host.instance.id == instance).expect("one of them");
+            let open = |h: &Host| h.instance.agent_connected && h.instance.status == InstanceStatus::Active;
+            let room = |h: &Host| {
+                h.load.cpu + cpu <= h.instance.registered.cpu && h.load.memory + memory <= h.instance.registered.memory
+            };
+            let best = (0..hosts.len()).filter(|&at| open(&hosts[at]) && room(&hosts[at])).map(criteria).min();
+            prop_assert_eq!(Some(criteria(chosen)), best);
+            let load = &mut hosts[chosen].load;
+            (load.cpu, load.memory) = (load.cpu + cpu, load.memory + memory);
+            *load.groups.entry("service:web".to_owned()).or_default() += 1;
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ mod census;
 mod choose;
 mod event;
 mod finish;
+#[cfg(test)]
+mod properties;
 mod start;
 mod stop;
 #[cfg(test)]

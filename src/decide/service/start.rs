@@ -59,7 +59,7 @@ fn throttle(census: &Census, primary: &Deployment, now: Timestamp, plan: &mut Pl
         return None;
     }
     // After a streak one task goes ahead; the rest follow as soon as it runs. A broken revision then costs one container a try.
-    if census.tasks.iter().any(|t| t.primary && t.stage == Stage::Pending) {
+    if census.tasks.iter().any(|t| t.is_good() && t.stage == Stage::Pending) {
         plan.waiting
             .push(reason(format!("{failed} tasks in a row did not reach RUNNING: the next ones wait until a pending one runs")));
         return None;

@@ -6,7 +6,7 @@ use super::event::{self, stopped_event};
 use super::start::Started;
 use super::{Action, Plan, ServiceView};
 use crate::model::TaskId;
-use crate::model::decision::ReasonCode;
+use crate::model::decision::{Reason, ReasonCode};
 use crate::model::task::StopCode;
 
 /// One pass says "failed container health checks" for at most this many tasks, or the last 100 events would hold nothing else.
@@ -143,7 +143,7 @@ fn text(service: &str, seen: &Seen, why: Why, census: &Census) -> String {
     }
 }
 
-fn reason(seen: &Seen, why: Why, census: &Census) -> crate::model::decision::Reason {
+fn reason(seen: &Seen, why: Why, census: &Census) -> Reason {
     let (desired, lower) = (census.desired, census.lower);
     let counts = &census.counts;
     let (code, sentence) = match why {

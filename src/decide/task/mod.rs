@@ -124,7 +124,7 @@ pub fn give_up(task: &Task, code: StopCode, text: &str, now: Timestamp) -> Task 
     next
 }
 
-/// Whether a change of a task is a failure for its deployment: it ended by itself without ever having been RUNNING. Tasks that
+/// Whether a task is a failure for its deployment: it ended by itself without ever having been RUNNING. Tasks that
 /// somebody stopped while they were PENDING do not count, nor do tasks that ran and then exited ("Service throttle logic").
 pub fn never_ran(task: &Task) -> bool {
     let by_itself = matches!(task.stop_code, Some(StopCode::TaskFailedToStart | StopCode::EssentialContainerExited));

@@ -114,6 +114,9 @@ enum Run {
     Open(Summary, Vec<u8>),
 }
 
+/// A run with its stream's id, first number that still counts, and name.
+type Candidate = (u64, u64, Arc<str>, Run);
+
 impl Run {
     fn summary(&self) -> &Summary {
         match self {
@@ -247,8 +250,7 @@ impl LogStore {
         Ok(Scanned { events: ranked.into_iter().map(|r| r.event).collect(), next })
     }
 
-    #[allow(clippy::type_complexity)]
-    fn gather(&self, scan: &Scan) -> Result<Vec<(u64, u64, Arc<str>, Run)>, Error> {
+    fn gather(&self, scan: &Scan) -> Result<Vec<Candidate>, Error> {
         let state = self.read_state();
         let group = state.groups.get(scan.group).ok_or(Error::NoGroup)?;
         let (start, end) = match (scan.from, scan.forward) {

@@ -55,8 +55,9 @@ impl Encoder {
             Spread::Same | Spread::Opaque => {}
             Spread::Exact(values) => {
                 self.out.varint(values.len() as u64);
+                let mut xor = Xor::default();
                 for (value, weight) in values {
-                    self.out.bits(value.to_bits(), 64);
+                    xor.write(&mut self.out, *value);
                     write_weight(&mut self.out, *weight);
                 }
             }
@@ -108,11 +109,14 @@ pub(super) fn decode(bytes: &[u8], count: u32, out: &mut Vec<Point>) -> Option<(
         let spread = match kind {
             0 => Spread::Same,
             1 => Spread::Opaque,
-            2 => Spread::Exact(
-                (0..input.varint()?)
-                    .map(|_| Some((f64::from_bits(input.bits(64)?), read_weight(&mut input)?)))
-                    .collect::<Option<_>>()?,
-            ),
+            2 => {
+                let mut xor = Xor::default();
+                Spread::Exact(
+                    (0..input.varint()?)
+                        .map(|_| Some((xor.read(&mut input)?, read_weight(&mut input)?)))
+                        .collect::<Option<_>>()?,
+                )
+            }
             _ => {
                 let mut last = 0i64;
                 Spread::Sketch(

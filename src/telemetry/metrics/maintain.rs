@@ -50,12 +50,18 @@ const MARGIN_MS: Millis = 3_600_000;
 const HOURS_KEPT_MS: Millis = 455 * DAY_MS;
 /// So many small parts of one day are merged into one.
 const MERGE_AT: usize = 8;
+/// How soon after a failed write the disk is tried again.
 const RETRY_MS: Millis = 30_000;
 
 impl MetricStore {
     pub(super) fn checkpoint_is_due(&self, now: Timestamp) -> bool {
         now.0 >= self.next_checkpoint.load(Ordering::Relaxed)
             || self.counters.head_points.load(Ordering::Relaxed) >= self.limits.checkpoint_points
+    }
+
+    /// What the log did not take is safe with the next checkpoint that succeeds.
+    pub(super) fn checkpoint_soon(&self, now: Timestamp) {
+        self.next_checkpoint.fetch_min((now + RETRY_MS).0, Ordering::Relaxed);
     }
 
     /// A checkpoint, and whatever merging and retiring is due. Returns at once when another thread is at it.
@@ -77,7 +83,11 @@ impl MetricStore {
     fn checkpoint_locked(&self, m: &mut Maintenance, now: Timestamp) {
         self.next_checkpoint.store((now + self.limits.checkpoint_ms).0, Ordering::Relaxed);
         let frozen = self.freeze(m);
-        let built = self.build(&frozen);
+        self.save_frozen(m, &frozen, now);
+    }
+
+    pub(super) fn save_frozen(&self, m: &mut Maintenance, frozen: &[Shard], now: Timestamp) {
+        let built = self.build(frozen);
         self.replace_tables(|tables| {
             tables.frozen = None;
             tables.parts.extend(built);
@@ -86,13 +96,13 @@ impl MetricStore {
         if let Err(error) = self.save(m) {
             self.counters.checkpoint_errors.fetch_add(1, Ordering::Relaxed);
             self.degrade("checkpoint", &error);
-            self.next_checkpoint.store((now + RETRY_MS.min(self.limits.checkpoint_ms)).0, Ordering::Relaxed);
+            self.checkpoint_soon(now);
         }
         self.bound_memory();
     }
 
     /// Takes the head away. Readers find it in the tables; whoever puts goes on with an empty one.
-    fn freeze(&self, m: &mut Maintenance) -> Arc<Vec<Shard>> {
+    pub(super) fn freeze(&self, m: &mut Maintenance) -> Arc<Vec<Shard>> {
         let mut gate = write(&self.tables);
         let shards: Vec<Shard> = self.shards.iter().map(|shard| std::mem::take(&mut *lock(shard))).collect();
         if let Some(wal) = &self.wal {
@@ -193,10 +203,10 @@ impl MetricStore {
     }
 
     fn retire(&self, m: &mut Maintenance, now: Timestamp) {
-        let parts = read(&self.tables).parts.clone();
-        // What waits for the disk must not change under it.
+        let mut parts = read(&self.tables).parts.clone();
+        // While the disk takes nothing, what is safe on it stays there.
         if self.dir.is_some() && parts.iter().any(|part| part.in_memory()) {
-            return;
+            parts.retain(|part| part.in_memory());
         }
         let plan = plan(&parts, now);
         if plan.is_empty() {

@@ -130,25 +130,40 @@ impl Table {
         idle.len()
     }
 
-    pub fn list(&self, filter: &ListFilter, after: Option<&MetricKey>, limit: usize) -> Vec<MetricKey> {
+    /// Adds up to `limit` keys to `found`. Looks at a bounded number, and answers the last one when there may be more.
+    pub fn list(
+        &self,
+        filter: &ListFilter,
+        after: Option<&MetricKey>,
+        limit: usize,
+        found: &mut Vec<MetricKey>,
+    ) -> Option<MetricKey> {
         let first = match (after, &filter.namespace) {
             (Some(after), _) => Bound::Excluded(after.clone()),
             (None, Some(namespace)) => Bound::Included(MetricKey::new(namespace, "", [])),
             (None, None) => Bound::Unbounded,
         };
-        self.ordered
-            .range::<MetricKey, _>((first, Bound::Unbounded))
-            .take_while(|key| filter.namespace.as_deref().is_none_or(|n| &*key.namespace <= n))
-            .filter(|key| filter.matches(key))
-            .filter(|key| {
-                let active = |since: Timestamp| self.units(key).iter().any(|s| s.last_ms.load(Ordering::Relaxed) >= since.0);
-                filter.active_since.is_none_or(active)
-            })
-            .take(limit)
-            .map(|key| MetricKey::clone(key))
-            .collect()
+        let within = |key: &MetricKey| filter.namespace.as_deref().is_none_or(|n| &*key.namespace <= n);
+        let active =
+            |key: &MetricKey, since: Timestamp| self.units(key).iter().any(|s| s.last_ms.load(Ordering::Relaxed) >= since.0);
+        let until = found.len() + limit;
+        for (looked_at, key) in self.ordered.range::<MetricKey, _>((first, Bound::Unbounded)).enumerate() {
+            if found.len() >= until || !within(key) {
+                return None;
+            }
+            if filter.matches(key) && filter.active_since.is_none_or(|since| active(key, since)) {
+                found.push(MetricKey::clone(key));
+            }
+            if looked_at + 1 >= LOOK_AT_ONCE {
+                return Some(MetricKey::clone(key));
+            }
+        }
+        None
     }
 }
+
+/// Keys that one holding of the lock may look at.
+const LOOK_AT_ONCE: usize = 5_000;
 
 impl ListFilter {
     fn matches(&self, key: &MetricKey) -> bool {

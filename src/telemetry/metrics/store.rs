@@ -237,6 +237,7 @@ impl MetricStore {
         if let Err(error) = &result {
             self.counters.wal_errors.fetch_add(1, Ordering::Relaxed);
             self.degrade("write-ahead log", error);
+            self.checkpoint_soon(self.clock.now());
         }
         result.is_ok()
     }
@@ -264,7 +265,16 @@ impl MetricStore {
 
     /// In key order, from behind `after`.
     pub fn list(&self, filter: &ListFilter, after: Option<&MetricKey>, limit: usize) -> Vec<MetricKey> {
-        read(&self.table).list(filter, after, limit)
+        let mut found = Vec::new();
+        let mut after = after.cloned();
+        loop {
+            // A stretch at a time, so that a search through a million keys holds up nobody who puts.
+            let rest = read(&self.table).list(filter, after.as_ref(), limit - found.len(), &mut found);
+            match rest {
+                Some(last) if found.len() < limit => after = Some(last),
+                _ => return found,
+            }
+        }
     }
 
     /// Which metrics get data, put by put.

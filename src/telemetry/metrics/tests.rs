@@ -172,6 +172,38 @@ fn listing() {
 }
 
 #[test]
+fn listing_goes_through_more_than_one_stretch() {
+    let clock = ManualClock::at(START);
+    let store = open(None, &clock);
+    for i in 0..12_000 {
+        store.series(&MetricKey::new("A", &format!("m{i:05}"), []), "None").unwrap();
+    }
+    let all = store.list(&ListFilter::default(), None, usize::MAX);
+    assert_eq!(all.len(), 12_000);
+    assert!(all.is_sorted_by(|a, b| a < b));
+    let one = ListFilter { name: Some("m11999".into()), ..ListFilter::default() };
+    assert_eq!(store.list(&one, None, 5).len(), 1);
+    assert_eq!(store.list(&ListFilter::default(), Some(&all[7_000]), 3), all[7_001..7_004]);
+}
+
+#[test]
+fn ids_of_forgotten_series_are_not_used_again() {
+    let dir = TempDir::new();
+    let clock = ManualClock::at(START);
+    let store = open(Some(&dir.0), &clock);
+    let task = MetricKey::new("AWS/ECS", "CPUUtilization", [("TaskId", "t")]);
+    store.put(&[datum("service", START, 1.0), Datum { key: task.clone(), ..datum("", START, 1.0) }]);
+    store.maintain(START);
+    let later = clock.advance(15 * DAY + HOUR);
+    store.maintain(later);
+    assert_eq!((store.stats().series, store.stats().forgotten_series), (1, 1));
+    store.maintain(later);
+    let store = open(Some(&dir.copy().0), &clock);
+    assert_eq!(store.list(&ListFilter::default(), None, 9), [key("service")]);
+    assert_eq!(store.series(&task, "Count").unwrap().number(), 2);
+}
+
+#[test]
 fn subscribers_hear_what_was_put() {
     let clock = ManualClock::at(START);
     let store = open(None, &clock);
@@ -380,6 +412,61 @@ fn a_torn_tail_loses_only_the_tail() {
         let found = values(&again, &query("m", Statistic::Maximum, START, START + MINUTE, MINUTE));
         assert_eq!(found, [(0, 7.0)]);
     }
+}
+
+/// What comes while a checkpoint is written is in the log behind the cut, and what is before the cut is in parts: a restart
+/// must read each once.
+#[test]
+fn a_log_cut_in_its_middle_is_replayed_from_there() {
+    let dir = TempDir::new();
+    let clock = ManualClock::at(START);
+    let store = open(Some(&dir.0), &clock);
+    store.put(&[datum("m", START, 1.0)]);
+    {
+        let mut m = store.maintenance.lock().unwrap();
+        let frozen = store.freeze(&mut m);
+        store.put(&[datum("m", START, 10.0), datum("new", START, 100.0)]);
+        store.save_frozen(&mut m, &frozen, START);
+    }
+    let q = |name| query(name, Statistic::Sum, START, START + MINUTE, MINUTE);
+    for store in [store.clone(), open(Some(&dir.copy().0), &clock)] {
+        assert_eq!((values(&store, &q("m")), values(&store, &q("new"))), (vec![(0, 11.0)], vec![(0, 100.0)]));
+    }
+}
+
+/// A reader beside writers and checkpoints sees every acknowledged sample once: never fewer than before, never more than put.
+#[test]
+fn checkpoints_hide_and_double_nothing() {
+    let dir = TempDir::new();
+    let clock = ManualClock::at(START + HOUR);
+    let store = open(Some(&dir.0), &clock);
+    let put = AtomicU32::new(0);
+    let count = || {
+        let q = query("m", Statistic::SampleCount, START, START + HOUR, HOUR);
+        store.latest_bucket(&q).map_or(0, |p| p.value as u32)
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for i in 0..3000 {
+                store.put(&[datum("m", START + i % 1800 * 1000, 1.0)]);
+                put.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        scope.spawn(|| {
+            while put.load(Ordering::SeqCst) < 3000 {
+                store.maintain(START + HOUR);
+            }
+        });
+        while put.load(Ordering::SeqCst) < 3000 {
+            let before = put.load(Ordering::SeqCst);
+            let seen = count();
+            let after = put.load(Ordering::SeqCst);
+            assert!((before..=after + 1).contains(&seen), "{seen} of {before} to {after}");
+        }
+    });
+    assert_eq!(count(), 3000);
+    assert_eq!(store.stats().damaged_chunks, 0);
+    assert_eq!(open(Some(&dir.copy().0), &clock).query(&query("m", Statistic::Sum, START, START + HOUR, HOUR))[0].value, 3000.0);
 }
 
 #[derive(Clone, Debug)]

@@ -68,7 +68,10 @@ impl Wal {
 
     fn open(&mut self) -> io::Result<&mut File> {
         if self.file.is_none() {
-            let file = OpenOptions::new().create(true).write(true).truncate(true).open(segment_path(&self.dir, self.segment))?;
+            let path = segment_path(&self.dir, self.segment);
+            let file = OpenOptions::new().create(true).write(true).truncate(true).open(path)?;
+            // Else a power failure could take the file's name, and with it what was synchronised into it.
+            File::open(&self.dir)?.sync_all()?;
             self.file = Some(file);
         }
         self.file.as_mut().ok_or_else(|| io::Error::other("no segment"))

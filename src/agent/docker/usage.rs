@@ -1,0 +1,303 @@
+//! Samples what containers use, once a second on the second, in a thread of its own: reads the kernel's files (35 µs a container),
+//! where Docker's stats would cost 1.2 ms. Containers whose files cannot be read are sampled by Docker's stats stream.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::cgroup::{self, Directories, Host};
+use super::counters::{self, Counters};
+use super::{Shared, stats};
+use crate::agent::engine::RuntimeId;
+use crate::model::link::{NetworkTotals, UsageBatch, UsageSample};
+
+/// A running container that is sampled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watched {
+    pub task: String,
+    pub container: String,
+    /// Docker's name of the container.
+    pub name: String,
+    pub pid: i64,
+    pub network: NetworkView,
+    pub cgroup_parent: Option<String>,
+    /// The parent cgroup is the task's own, with its limits.
+    pub task_group: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkView {
+    Own,
+    /// The pause container's, shared by the task's containers.
+    Task,
+    /// The host's, or none: nothing that is the container's own.
+    None,
+}
+
+#[derive(Default)]
+pub struct Registry(Mutex<BTreeMap<RuntimeId, Arc<Watched>>>);
+
+impl Registry {
+    pub fn put(&self, id: &str, watched: Watched) {
+        self.lock().insert(id.to_owned(), Arc::new(watched));
+    }
+    pub fn remove(&self, id: &str) {
+        self.lock().remove(id);
+    }
+    pub fn contains(&self, id: &str) -> bool {
+        self.lock().contains_key(id)
+    }
+    /// Only these go on being watched.
+    pub fn retain(&self, running: &BTreeSet<RuntimeId>) {
+        self.lock().retain(|id, _| running.contains(id));
+    }
+    fn all(&self) -> Vec<(RuntimeId, Arc<Watched>)> {
+        self.lock().iter().map(|(id, w)| (id.clone(), w.clone())).collect()
+    }
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<RuntimeId, Arc<Watched>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the sampler remembers of a container between two passes.
+struct Sampled {
+    watched: Arc<Watched>,
+    source: Source,
+    counters: Counters,
+    last: Option<(u64, Instant)>,
+    passes: u64,
+}
+
+enum Source {
+    Files(Directories),
+    Docker(Arc<stats::Latest>),
+}
+
+/// Slowly changing or costly files are read every so many passes.
+const SLOW_EVERY: u64 = 5;
+/// While a pass takes less than this, memory.stat is read in each.
+const CHEAP_PASS: Duration = Duration::from_millis(20);
+
+/// The thread's body: returns when the engine is dropped or nobody listens any more.
+pub fn run(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, out: &mpsc::Sender<UsageBatch>) {
+    let mut known: BTreeMap<RuntimeId, Sampled> = BTreeMap::new();
+    let mut cheap = true;
+    while sleep_to_the_second(shared) {
+        let (began, cost) = (Instant::now(), thread_cpu());
+        let now = shared.config.clock.now();
+        let samples = pass(shared, runtime, &mut known, cheap);
+        cheap = began.elapsed() < CHEAP_PASS;
+        let cost_us = (thread_cpu().saturating_sub(cost)).as_micros() as u64;
+        match out.try_send(UsageBatch { at: now, samples, cost_us }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                shared.usage_dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+            Err(TrySendError::Closed(_)) => return,
+        }
+    }
+}
+
+/// False when the engine was dropped meanwhile.
+fn sleep_to_the_second(shared: &Shared) -> bool {
+    let millisecond = shared.config.clock.now().0.rem_euclid(1000);
+    let until = Instant::now() + Duration::from_millis((1000 - millisecond) as u64);
+    while !shared.stop.is_cancelled() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(200)));
+    }
+    false
+}
+
+fn thread_cpu() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return Duration::ZERO };
+    let (user, system) = (usage.user_time(), usage.system_time());
+    Duration::from_micros(((user.tv_sec() + system.tv_sec()) * 1_000_000 + user.tv_usec() + system.tv_usec()).max(0) as u64)
+}
+
+fn pass(
+    shared: &Arc<Shared>,
+    runtime: &tokio::runtime::Handle,
+    known: &mut BTreeMap<RuntimeId, Sampled>,
+    cheap: bool,
+) -> Vec<UsageSample> {
+    let watched = shared.watched.all();
+    let alive: BTreeSet<&str> = watched.iter().map(|(id, _)| id.as_str()).collect();
+    known.retain(|id, _| alive.contains(id.as_str()));
+    let mut samples = Vec::with_capacity(watched.len());
+    // The first of a task's containers stands for what they share: network namespace and parent cgroup.
+    let mut spoken_for = BTreeSet::new();
+    let mut text = String::new();
+    for (id, watched) in &watched {
+        if known.get(id).is_none_or(|s| s.watched != *watched) {
+            known.insert(id.clone(), begin(shared, runtime, id, watched));
+        }
+        let Some(sampled) = known.get_mut(id) else { continue };
+        let full = cheap || sampled.passes.is_multiple_of(SLOW_EVERY);
+        let first = !spoken_for.contains(&watched.task);
+        if let Some(sample) = sample(&shared.cgroups, id, sampled, full, first, &mut text) {
+            spoken_for.insert(watched.task.clone());
+            samples.push(sample);
+        } else if matches!(sampled.source, Source::Files(_)) {
+            // Gone, or not where it was found: it is looked for again.
+            known.remove(id);
+        }
+    }
+    samples
+}
+
+fn begin(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, id: &str, watched: &Arc<Watched>) -> Sampled {
+    let found = match shared.config.read_cgroups {
+        true => cgroup::find(&shared.cgroups, watched.pid, watched.cgroup_parent.as_deref(), id).ok(),
+        false => None,
+    };
+    let source = match found {
+        Some(directories) => Source::Files(directories),
+        None => Source::Docker(stats::follow(shared, runtime, id)),
+    };
+    Sampled { watched: watched.clone(), source, counters: Counters::default(), last: None, passes: 0 }
+}
+
+/// None when the container is gone, or nothing was read yet.
+fn sample(host: &Host, id: &str, s: &mut Sampled, full: bool, first: bool, text: &mut String) -> Option<UsageSample> {
+    let at = Instant::now();
+    let network = match &s.source {
+        Source::Files(directories) => {
+            let slow = s.passes.is_multiple_of(SLOW_EVERY);
+            if directories.is_v1() {
+                read_v1(&mut s.counters, directories, full, slow, text).ok()?;
+            } else {
+                read_v2(&mut s.counters, directories, full, slow, text).ok()?;
+            }
+            if first && s.watched.task_group {
+                // Throttling by the task's quota is counted in its parent cgroup only.
+                let parent = directories.parent();
+                if let Some(directory) = parent.of(if parent.is_v1() { "cpu" } else { "" })
+                    && read(&directory.join("cpu.stat"), text).is_ok()
+                {
+                    let mut of_task = Counters::default();
+                    counters::cpu_stat(&mut of_task, text);
+                    s.counters.periods = of_task.periods;
+                    s.counters.throttled_periods = of_task.throttled_periods;
+                    s.counters.throttled_ns = of_task.throttled_ns;
+                }
+            }
+            let path = host.proc.join(format!("{}/net/dev", s.watched.pid));
+            let counts = speaks_for_network(&s.watched, first) && read(&path, text).is_ok();
+            counts.then(|| counters::net_dev(text))
+        }
+        Source::Docker(latest) => {
+            let (counters, network) = latest.get()?;
+            s.counters = counters;
+            network.filter(|_| speaks_for_network(&s.watched, first))
+        }
+    };
+    s.passes += 1;
+    let before = s.last.replace((s.counters.cpu_total_ns, at));
+    Some(finished(id, s, before, at, network))
+}
+
+fn speaks_for_network(watched: &Watched, first: bool) -> bool {
+    match watched.network {
+        NetworkView::Own => true,
+        NetworkView::Task => first,
+        NetworkView::None => false,
+    }
+}
+
+fn finished(id: &str, s: &Sampled, before: Option<(u64, Instant)>, at: Instant, network: Option<NetworkTotals>) -> UsageSample {
+    let c = &s.counters;
+    let (interval_ms, cpu_cores) = match before {
+        Some((cpu, then)) => {
+            let interval = at.duration_since(then);
+            let cores = c.cpu_total_ns.saturating_sub(cpu) as f64 / (interval.as_nanos() as f64).max(1.0);
+            ((interval.as_millis() as i64).max(1), cores)
+        }
+        None => (0, 0.0),
+    };
+    UsageSample {
+        task: s.watched.task.clone(),
+        container: s.watched.container.clone(),
+        runtime_id: id.to_owned(),
+        runtime_name: s.watched.name.clone(),
+        interval_ms,
+        cpu_cores,
+        cpu_total_ns: c.cpu_total_ns,
+        cpu_user_ns: c.cpu_user_ns,
+        cpu_system_ns: c.cpu_system_ns,
+        throttled_periods: c.throttled_periods,
+        periods: c.periods,
+        throttled_ns: c.throttled_ns,
+        memory_bytes: c.memory_usage.saturating_sub(c.memory_not_counted),
+        memory_usage_bytes: c.memory_usage,
+        memory_working_set_bytes: c.memory_usage.saturating_sub(c.memory_inactive_file),
+        memory_rss_bytes: c.memory_rss,
+        memory_cache_bytes: c.memory_cache,
+        memory_limit_bytes: c.memory_limit,
+        processes: c.processes,
+        block_read_bytes: c.block_read,
+        block_write_bytes: c.block_write,
+        network,
+        oom_events: c.oom_kills,
+    }
+}
+
+fn read(path: &Path, text: &mut String) -> io::Result<()> {
+    text.clear();
+    File::open(path)?.read_to_string(text).map(|_| ())
+}
+
+fn near_the_limit(c: &Counters) -> bool {
+    c.memory_limit > 0 && c.memory_usage > c.memory_limit / 10 * 9
+}
+
+fn read_v1(c: &mut Counters, at: &Directories, full: bool, slow: bool, text: &mut String) -> io::Result<()> {
+    let mut file = |controller: &str, name: &str| match at.of(controller) {
+        Some(directory) => read(&directory.join(name), text).map(|()| std::mem::take(text)),
+        None => Err(io::ErrorKind::NotFound.into()),
+    };
+    c.cpu_total_ns = counters::single(&file("cpuacct", "cpuacct.usage")?);
+    c.memory_usage = counters::single(&file("memory", "memory.usage_in_bytes")?);
+    // What follows may be missing on some kernels: then it stays as it is.
+    let _ = file("cpu", "cpu.stat").map(|t| counters::cpu_stat(c, &t));
+    let _ = file("pids", "pids.current").map(|t| c.processes = counters::single(&t));
+    if full || near_the_limit(c) {
+        let _ = file("memory", "memory.stat").map(|t| counters::memory_stat_v1(c, &t));
+    }
+    if slow {
+        let _ = file("cpuacct", "cpuacct.stat").map(|t| counters::cpuacct_stat_v1(c, &t));
+        let _ = file("blkio", "blkio.throttle.io_service_bytes_recursive").map(|t| counters::blkio_v1(c, &t));
+        let _ = file("memory", "memory.oom_control").map(|t| counters::oom_kills(c, &t));
+    }
+    Ok(())
+}
+
+fn read_v2(c: &mut Counters, at: &Directories, full: bool, slow: bool, text: &mut String) -> io::Result<()> {
+    let directory = at.of("").ok_or(io::ErrorKind::NotFound)?;
+    let mut file = |name: &str| read(&directory.join(name), text).map(|()| std::mem::take(text));
+    counters::cpu_stat(c, &file("cpu.stat")?);
+    c.memory_usage = counters::single(&file("memory.current")?);
+    // What follows may be missing on some kernels: then it stays as it is.
+    let _ = file("pids.current").map(|t| c.processes = counters::single(&t));
+    if full || near_the_limit(c) {
+        let _ = file("memory.stat").map(|t| counters::memory_stat_v2(c, &t));
+    }
+    if slow {
+        let own = file("memory.max").map_or(0, |t| counters::limit(&t));
+        let task = file("../memory.max").map_or(0, |t| counters::limit(&t));
+        c.memory_limit = [own, task].into_iter().filter(|l| *l > 0).min().unwrap_or(0);
+        let _ = file("io.stat").map(|t| counters::io_stat_v2(c, &t));
+        let _ = file("memory.events").map(|t| counters::oom_kills(c, &t));
+    }
+    Ok(())
+}
