@@ -151,6 +151,7 @@ fn service(key: ServiceKey, desired_count: u32) -> Service {
         status: ServiceStatus::Active,
         definition: DefinitionKey::new("web", 1),
         desired_count,
+        desired_trace: None,
         launch_type: LaunchType::Ec2,
         minimum_healthy_percent: 100,
         maximum_percent: 200,
