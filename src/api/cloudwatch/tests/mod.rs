@@ -59,7 +59,7 @@ impl Client {
             started_at: Timestamp(NOW),
         };
         let services = vec![cloudwatch::service(), autoscaling::service(), sts::service()];
-        Client { wire: Wire { app: Arc::new(app), services, observe: |_, _| () }, clock }
+        Client { wire: Wire { app: Arc::new(app), services, observe: |_, _| (), span: |_, _, _| tracing::Span::none() }, clock }
     }
 
     pub fn app(&self) -> &App {
