@@ -178,6 +178,7 @@ pub fn set_desired(tx: &mut Tx, key: &ServiceKey, desired: u32, reason: Reason, 
     service.desired_count = desired;
     service.updated_at = tx.now;
     service.steady = false;
+    service.desired_trace = trace.clone();
     tx.put(service);
     tx.decide(Decision { at: tx.now, subject: Subject::Service(key.clone()), action, reason, trace });
     true
