@@ -62,6 +62,13 @@ fn twenty_four_seeds_of_faults_end_in_what_was_asked_for() {
 }
 
 #[test]
+fn lines_change_nothing_about_that() {
+    for seed in seeds(4) {
+        holds(&run("lines", seed, Options { lines: true, ..Options::default() }));
+    }
+}
+
+#[test]
 fn a_seed_decides_everything() {
     let options = || Options { faults_ms: 30_000, ..Options::default() };
     assert_eq!(run("twice", 7, options()), run("again", 7, options()));
@@ -75,6 +82,10 @@ async fn register(world: &mut World, family: &str, container: Value) {
     let mut app = json!({"name": "app", "image": "sim/ok", "cpu": 256, "memory": 128, "essential": true});
     app.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
     ecs(world, "RegisterTaskDefinition", json!({"family": family, "containerDefinitions": [app]})).await;
+}
+
+fn behaving(behaviour: &str, check: &Value) -> Value {
+    json!({"environment": [{"name": "SIM", "value": behaviour}], "healthCheck": check})
 }
 
 fn web() -> ServiceKey {
@@ -189,14 +200,14 @@ fn a_rollout_keeps_its_bounds_whatever_breaks() {
         sim::block_on(async {
             let mut world = World::new(seed, setup).await.unwrap();
             let check = json!({"command": ["CMD-SHELL", "true"]});
-            register(&mut world, "web", json!({"image": "sim/health@2s+start@200ms", "healthCheck": check})).await;
+            register(&mut world, "web", behaving("health@2s+start@200ms", &check)).await;
             let input = json!({"serviceName": "web", "taskDefinition": "web", "desiredCount": 24,
                 "deploymentConfiguration": {"minimumHealthyPercent": 75, "maximumPercent": 125}});
             ecs(&mut world, "CreateService", input).await;
             assert!(world.run_until(60_000, |w| running(w) == 24).await);
             world.run_for(5_000).await;
             // A revision that never becomes healthy takes no more than the bounds allow, and the next one heals it.
-            register(&mut world, "web", json!({"image": "sim/exit:1@100ms", "healthCheck": check})).await;
+            register(&mut world, "web", behaving("exit:1@100ms", &check)).await;
             ecs(&mut world, "UpdateService", json!({"service": "web", "taskDefinition": "web"})).await;
             for _ in 0..200 {
                 world.run_for(100).await;
@@ -204,7 +215,7 @@ fn a_rollout_keeps_its_bounds_whatever_breaks() {
                 assert!(serving >= 18, "seed {seed}: {serving} of 24 serve");
             }
             for revision in 3..6 {
-                register(&mut world, "web", json!({"image": "sim/health@2s+start@500ms", "healthCheck": check})).await;
+                register(&mut world, "web", behaving("health@2s+start@500ms", &check)).await;
                 while world
                     .call("ecs", "UpdateService", json!({"service": "web", "taskDefinition": format!("web:{revision}")}))
                     .await
@@ -332,6 +343,20 @@ fn a_silent_agent_is_noticed_however_busy_the_others_are() {
         assert!(world.run_until(70_000, lost).await, "its tasks were not replaced");
         assert!(world.checks.seen.tasks.values().any(|t| t.last_status == TaskStatus::Stopped && t.instance == id));
         sound(&world);
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_agent_whose_engine_comes_late_is_waited_for() {
+    sim::block_on(async {
+        let mut world = World::new(6, Setup::default()).await.unwrap();
+        let id = world.hosts[0].instance().expect("it was welcomed");
+        world.break_engine(0, false, 40_000);
+        world.restart_agent(0, 1_000).await;
+        world.run_for(39_000).await;
+        assert!(!world.hosts[0].gave_up() && !world.checks.seen.instances[&id].agent_connected);
+        assert!(world.run_until(20_000, |w| w.checks.seen.instances[&id].agent_connected).await);
     })
     .unwrap();
 }

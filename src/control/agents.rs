@@ -61,9 +61,9 @@ impl Hub {
 
     /// One connection, from Hello to its end.
     pub async fn serve(self: &Arc<Self>, to: mpsc::Sender<ToAgent>, from: &mut mpsc::Receiver<FromAgent>) {
+        // No refusal, which would be for good: an agent whose engine does not answer yet has nothing to say of itself.
         let Ok(Some(hello)) = tokio::time::timeout(HELLO_WITHIN, hello(from)).await else {
-            let _ = to.send(ToAgent::Refused { why: "the first message of a connection is Hello".to_owned() }).await;
-            return;
+            return tracing::debug!("a connection is closed on which no Hello came");
         };
         let instance = match self.register(*hello).await {
             Ok(instance) => instance,

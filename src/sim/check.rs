@@ -227,6 +227,19 @@ impl Checks {
         }
     }
 
+    fn tell(&self, service: &Service) -> String {
+        let deployments = service.deployments.iter().map(|d| {
+            let throttled = d.throttled_until.map(Timestamp::clock);
+            format!("{} {} failed {} throttled until {throttled:?}", d.definition, d.rollout.as_str(), d.failed_tasks)
+        });
+        let tasks = self.seen.live_of_service(&service.key).map(|t| {
+            let connected = self.seen.instances.get(&t.instance).is_some_and(|i| i.agent_connected);
+            let (status, started) = (t.last_status.as_str(), t.started_at.map(Timestamp::clock));
+            format!("{} of {} {status} since {started:?}, agent connected: {connected}", t.id, t.definition)
+        });
+        deployments.chain(tasks).collect::<Vec<_>>().join("; ")
+    }
+
     /// What is not as it was asked for: nothing, when a world without faults has come to rest.
     pub fn unsettled(&self, hosts: &[Host]) -> Vec<String> {
         let mut unsettled = Vec::new();
@@ -238,7 +251,7 @@ impl Checks {
                 unsettled.push(format!("{key}: {running} of {desired} desired tasks run, {live} are there"));
             }
             if service.deployments.len() != 1 || service.deployments[0].rollout != Rollout::Completed {
-                unsettled.push(format!("{key}: its deployment has not completed"));
+                unsettled.push(format!("{key}: its deployment has not completed: {}", self.tell(service)));
             }
         }
         for instance in self.seen.instances.values().filter(|i| !i.agent_connected) {

@@ -67,8 +67,8 @@ impl Fault {
     }
 }
 
-/// Quick, slow to pull or to start, deaf to SIGTERM.
-pub fn random_image(random: &mut StdRng) -> String {
-    let images = ["sim/ok", "sim/start@700ms", "sim/pull@2s+start@100ms", "sim/stubborn", "sim/start@3s"];
-    images[random.random_range(0..images.len())].to_owned()
+/// How a container behaves: quick, slow to pull or to start, deaf to SIGTERM, some with lines to tell.
+pub fn random_behaviour(random: &mut StdRng) -> &'static str {
+    let behaviours = ["ok", "start@700ms", "pull@2s", "stubborn", "start@3s", "start@200ms+stubborn", "log:3+start@100ms"];
+    behaviours[random.random_range(0..behaviours.len())]
 }

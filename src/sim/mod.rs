@@ -45,6 +45,8 @@ pub struct Options {
     pub settle_ms: Millis,
     /// Deployments and new desired counts arrive while things go wrong.
     pub changes: bool,
+    /// Containers write lines. These are stored by other threads, so the order of what happens in one moment is no longer the seed's.
+    pub lines: bool,
 }
 
 impl Default for Options {
@@ -57,6 +59,7 @@ impl Default for Options {
             fault_every_ms: 3_000,
             settle_ms: 300_000,
             changes: true,
+            lines: false,
         }
     }
 }
@@ -82,10 +85,10 @@ pub async fn run(seed: u64, options: Options) -> anyhow::Result<Report> {
     let mut story = Vec::new();
     let mut services = Vec::new();
     for n in 0..options.services {
-        let image = fault::random_image(&mut world.random);
-        register(&mut world, &format!("f{n}"), &image).await?;
+        let behaviour = fault::random_behaviour(&mut world.random);
+        register(&mut world, &options, &format!("f{n}"), behaviour).await?;
         let desired = options.tasks / options.services.max(1);
-        story.push(format!("service s{n} of {desired} on {image}"));
+        story.push(format!("service s{n} of {desired} of {behaviour}"));
         let (minimum, maximum) = [(100, 200), (50, 100), (50, 200), (90, 150)][world.random.random_range(0..4)];
         let input = json!({"serviceName": format!("s{n}"), "taskDefinition": format!("f{n}"), "desiredCount": desired,
             "deploymentConfiguration": {"minimumHealthyPercent": minimum, "maximumPercent": maximum}});
@@ -97,7 +100,7 @@ pub async fn run(seed: u64, options: Options) -> anyhow::Result<Report> {
         let wait = world.random.random_range(0..=options.fault_every_ms * 2);
         world.run_for(wait).await;
         if options.changes && world.random.random_range(0..4) == 0 {
-            story.push(format!("{} {}", world.now().clock(), change(&mut world, &services).await));
+            story.push(format!("{} {}", world.now().clock(), change(&mut world, &options, &services).await));
             continue;
         }
         let fault = Fault::random(&mut world);
@@ -116,24 +119,35 @@ pub async fn run(seed: u64, options: Options) -> anyhow::Result<Report> {
     })
 }
 
-async fn register(world: &mut World, family: &str, image: &str) -> Result<(), Refused> {
-    let container = json!({"name": "app", "image": image, "cpu": 128, "memory": 128, "essential": true});
+async fn register(world: &mut World, options: &Options, family: &str, behaviour: &str) -> Result<(), Refused> {
+    // Pulls know only the image's name, which may hold no `+`; the rest is said in the environment.
+    let image = if behaviour.contains('+') { "sim/ok".to_owned() } else { format!("sim/{behaviour}") };
+    let mut container = json!({"name": "app", "image": image, "cpu": 128, "memory": 128, "essential": true,
+        "environment": [{"name": "SIM", "value": behaviour}]});
+    if options.lines {
+        container["logConfiguration"] = json!({"logDriver": "awslogs", "options": {"awslogs-group": "sim",
+            "awslogs-create-group": "true", "awslogs-stream-prefix": "sim", "awslogs-region": "us-east-1"}});
+    }
     let input = json!({"family": family, "containerDefinitions": [container]});
     world.call("ecs", "RegisterTaskDefinition", input).await.map(drop)
 }
 
 /// A client asks for something else. A control plane that is down refuses, and the client gives up.
-async fn change(world: &mut World, services: &[u32]) -> String {
+async fn change(world: &mut World, options: &Options, services: &[u32]) -> String {
     let n = world.random.random_range(0..services.len());
     let (service, family) = (format!("s{n}"), format!("f{n}"));
     let (what, input) = if world.random.random_range(0..2) == 0 {
-        let image = fault::random_image(&mut world.random);
-        if let Err(refused) = register(world, &family, &image).await {
+        let behaviour = fault::random_behaviour(&mut world.random);
+        if let Err(refused) = register(world, options, &family, behaviour).await {
             return format!("no new revision of {family}: {refused}");
         }
-        (format!("{service} rolls to {image}"), json!({"service": service, "taskDefinition": family}))
+        (format!("{service} rolls to {behaviour}"), json!({"service": service, "taskDefinition": family}))
     } else {
-        let desired = world.random.random_range(0..=services[n]);
+        // One task with 90 to 150 % of it can never be replaced, on ECS neither.
+        let desired = match world.random.random_range(0..=services[n]) {
+            1 => 2,
+            other => other,
+        };
         (format!("{service} desires {desired}"), json!({"service": service, "desiredCount": desired}))
     };
     match world.call("ecs", "UpdateService", input).await {

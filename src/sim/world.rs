@@ -316,6 +316,8 @@ impl World {
     /// Lets `ms` pass without faults and says what is not as it was asked for then.
     pub async fn settle(&mut self, ms: Millis) {
         self.repair_all().await;
+        // What broke last is not known to everyone at once: a wire that went silent shows when its time is up.
+        self.run_for(ms.min(20_000)).await;
         let settled = self.run_until(ms, |world| world.checks.unsettled(&world.hosts).is_empty()).await;
         if !settled {
             for what in self.checks.unsettled(&self.hosts).into_iter().take(10) {
@@ -326,6 +328,7 @@ impl World {
         if !gave_up.is_empty() {
             self.checks.breach(format!("agents of hosts {gave_up:?} have ended by themselves"));
         }
+        self.observe();
         if let Some(difference) = self.app().map(|app| app.store.snapshot()).and_then(|state| self.checks.seen.differs(&state)) {
             self.checks.breach(format!("the commits do not add up to the state: {difference}"));
         }
