@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from harness import ACCOUNT, Beaufort, Cpu, Docker, IMAGE, LABEL, Row, cpu_of, docker_socket, median, rss_mb, until
+from harness import LABEL, Beaufort, Cpu, Docker, Row, docker_socket, median, rss_mb, until
 
 HOUR = 3600
 
@@ -244,7 +244,7 @@ def whole(data):
 
 def payload(b, operation, **parameters):
     body, headers = b.request("ecs", operation, **parameters)
-    lines = [f"POST / HTTP/1.1", f"Host: 127.0.0.1:{b.port}", f"Content-Length: {len(body)}"] + [f"{k}: {v}" for k, v in headers.items()]
+    lines = ["POST / HTTP/1.1", f"Host: 127.0.0.1:{b.port}", f"Content-Length: {len(body)}"] + [f"{k}: {v}" for k, v in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
@@ -320,7 +320,8 @@ def usage(count=100, seconds=20):
             time.sleep(seconds)
         b.scale("hundred", task, count)
         time.sleep(3)
-        samples = len(b.get("/api/usage")["containers"]) if "containers" in b.get("/api/usage") else None
+        sampled = len({(r["sample"]["task"], r["sample"]["container"]) for r in b.get("/api/usage")["containers"]})
+        assert sampled == count, f"{sampled} of {count} containers are sampled"
         with Cpu(b) as with_them:
             time.sleep(seconds)
         ids = [c["Id"] for c in b.containers()]

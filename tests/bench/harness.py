@@ -14,10 +14,10 @@ import subprocess
 import tempfile
 import time
 import uuid
+from urllib.parse import quote
 
 IMAGE = "beaufort/demo"
 LABEL = "beaufort.bench"
-ACCOUNT = "000000000000"
 TICK = os.sysconf("SC_CLK_TCK")
 TARGETS = {
     "ecs": ("AmazonEC2ContainerServiceV20141113", "ecs", "1.1"),
@@ -118,7 +118,6 @@ class Docker:
     def of(self, label, kind="containers"):
         filters = json.dumps({"label": [label]})
         path = {"containers": "/containers/json?all=1&filters=", "networks": "/networks?filters="}[kind]
-        from urllib.parse import quote
         return self.ask("GET", path + quote(filters))
 
     def remove(self, label):

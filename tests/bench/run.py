@@ -10,7 +10,7 @@ import traceback
 sys.dont_write_bytecode = True
 
 import figures
-from harness import LABEL, Beaufort, Docker, Row, facts, median
+from harness import LABEL, Beaufort, Docker, facts, median
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUT = ROOT / "bench-out"
