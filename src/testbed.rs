@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 
-const USAGE: &str = "testbed exit CODE | sleep SECONDS | print LINES [WIDTH] | say TEXT | spin MILLICORES | hold MEBIBYTES | http PORT | ignore-term";
+const USAGE: &str = "testbed exit CODE | sleep SECONDS | print LINES [WIDTH] | drip LINES MILLISECONDS | say TEXT | spin MILLICORES | hold MEBIBYTES | http PORT | ignore-term";
 
 pub fn run(arguments: &[String]) -> ! {
     let what = arguments.first().map_or("", String::as_str);
@@ -26,6 +26,7 @@ pub fn run(arguments: &[String]) -> ! {
             0
         }
         "print" => print(number(argument), arguments.get(2).map_or(0, |w| number(w))),
+        "drip" => drip(number(argument), arguments.get(2).map_or(0, |ms| number(ms))),
         "say" => {
             print!("{argument}");
             i64::from(io::stdout().flush().is_err())
@@ -88,6 +89,15 @@ fn print(lines: i64, width: i64) -> i64 {
         }
     }
     i64::from(out.flush().is_err())
+}
+
+/// A line every so many milliseconds.
+fn drip(lines: i64, every_ms: i64) -> i64 {
+    for line in 1..=lines {
+        println!("line {line}");
+        std::thread::sleep(Duration::from_millis(every_ms.unsigned_abs()));
+    }
+    0
 }
 
 /// Keeps `millicores` / 1,000 of a core busy, in slices of 10 ms; whole cores in threads of their own.

@@ -61,6 +61,11 @@ fn is_test(path: &Path) -> bool {
     stem == "tests" || stem == "golden" || path.components().any(|c| c.as_os_str() == "tests")
 }
 
+/// Whether `word` stands in the line and is not the end of a longer one.
+fn holds(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+}
+
 /// The rooms that a line of code names by `crate::room`, also inside braces.
 fn imported(line: &str) -> Vec<String> {
     let word = |text: &str| text.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
@@ -76,12 +81,15 @@ fn imported(line: &str) -> Vec<String> {
                         '{' => depth += 1,
                         '}' if depth == 0 => break,
                         '}' => depth -= 1,
-                        ',' if depth == 0 => rooms.push(word(&std::mem::take(&mut item))),
+                        ',' if depth == 0 => {
+                            rooms.push(word(&std::mem::take(&mut item)));
+                            continue;
+                        }
                         _ => {}
                     }
                     item.push(c);
                 }
-                rooms.push(word(item.trim_start_matches(',')));
+                rooms.push(word(&item));
             }
             None => rooms.push(word(rest)),
         }
@@ -153,7 +161,7 @@ fn crates_stay_in_their_rooms() {
         let inside_docker = path.starts_with("agent/docker");
         for (n, line) in code(&text) {
             let words = banned.iter().filter(|(name, _)| *name == room).flat_map(|(_, words)| words.iter());
-            for word in words.filter(|word| line.contains(**word)) {
+            for word in words.filter(|word| holds(line, word)) {
                 breaches.push(format!("{}:{n}: {room} may not use {word}", path.display()));
             }
             if line.contains("bollard") && !inside_docker {
@@ -190,7 +198,7 @@ fn files_stay_small_and_say_what_they_own() {
         if lines > MOST_LINES && !is_test(&path) {
             breaches.push(format!("{}: {lines} lines; a room that wants a wall", path.display()));
         }
-        if !text.starts_with("//!") {
+        if !text.starts_with("//!") && !is_test(&path) {
             breaches.push(format!("{}: its first line does not say what it owns", path.display()));
         }
     }

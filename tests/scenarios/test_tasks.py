@@ -170,7 +170,7 @@ def test_a_restart_policy_starts_the_same_container_again(up):
 
 
 def test_out_of_memory_is_said(up):
-    arn = up.run(up.register(testbed("eat", 200, memory=32)))
+    arn = up.run(up.register(testbed("hold", 200, memory=32)))
     container = up.reach(arn, "STOPPED")["containers"][0]
     assert container["exitCode"] == 137
     assert container["reason"] == "OutOfMemoryError: Container killed due to memory usage"

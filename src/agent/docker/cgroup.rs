@@ -1,6 +1,6 @@
 //! Where a container's cgroup is, and the tasks' own parent cgroups. Knows v1, v2 and hybrid hosts, and both of Docker's drivers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,28 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub struct Host {
     pub proc: PathBuf,
-    /// The host's /sys/fs/cgroup as this process sees it.
-    pub root: PathBuf,
     pub systemd: bool,
     pub v2: bool,
+    /// The mount point of each v1 controller; "" is v2's.
+    mounts: BTreeMap<String, PathBuf>,
+}
+
+impl Host {
+    /// `root` is the host's /sys/fs/cgroup as this process sees it.
+    pub fn new(proc: PathBuf, root: &Path, systemd: bool, v2: bool) -> Host {
+        // The kernel may leave out a line when something is mounted meanwhile, as by every start of a container: read until two
+        // readings agree.
+        let read = || fs::read_to_string(proc.join("1/mountinfo")).map(|text| mounts(&text, root)).unwrap_or_default();
+        let mut found = read();
+        for _ in 0..10 {
+            let again = read();
+            if again == found {
+                break;
+            }
+            found = again;
+        }
+        Host { proc, systemd, v2, mounts: found }
+    }
 }
 
 /// The directory of each v1 controller; "" is v2's.
@@ -34,8 +52,8 @@ impl Directories {
 
 /// The directories of a running container: by its process where the reader is in the host's cgroup namespace, else by convention.
 pub fn find(host: &Host, pid: i64, parent: Option<&str>, id: &str) -> io::Result<Directories> {
-    let mounts = mounts(&fs::read_to_string(host.proc.join("1/mountinfo"))?, &host.root);
-    let by_process = fs::read_to_string(host.proc.join(format!("{pid}/cgroup"))).ok().and_then(|text| of_process(&text, &mounts));
+    let mounts = &host.mounts;
+    let by_process = fs::read_to_string(host.proc.join(format!("{pid}/cgroup"))).ok().and_then(|text| of_process(&text, mounts));
     let found = by_process.unwrap_or_else(|| {
         let path = by_convention(host.systemd, parent.unwrap_or_default(), id);
         Directories(mounts.iter().map(|(c, point)| (c.clone(), point.join(path.trim_start_matches('/')))).collect())
@@ -116,7 +134,7 @@ pub fn make_task_group(host: &Host, group: &str, cpu: Option<u32>, memory: Optio
     if host.systemd {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "Docker uses the systemd cgroup driver"));
     }
-    let mounts = mounts(&fs::read_to_string(host.proc.join("1/mountinfo"))?, &host.root);
+    let mounts = &host.mounts;
     let missing = |what: &str| io::Error::new(io::ErrorKind::NotFound, format!("no {what} controller"));
     let below = group.trim_start_matches('/');
     // The ECS agent's rule: quota = vCPU x period, with a period of 100 ms.
@@ -162,8 +180,7 @@ fn weight(shares: u32) -> u64 {
 
 /// Docker never removes parents. One that still has children stays, without error.
 pub fn remove_group(host: &Host, group: &str) {
-    let Ok(text) = fs::read_to_string(host.proc.join("1/mountinfo")) else { return };
-    let points: std::collections::BTreeSet<PathBuf> = mounts(&text, &host.root).into_values().collect();
+    let points: BTreeSet<&PathBuf> = host.mounts.values().collect();
     for point in points {
         // Fails harmlessly where the group does not exist or is in use.
         let _ = fs::remove_dir(point.join(group.trim_start_matches('/')));
@@ -172,9 +189,8 @@ pub fn remove_group(host: &Host, group: &str) {
 
 /// The tasks' groups below `parent` that exist: those left by a crash are removed by their names.
 pub fn groups_below(host: &Host, parent: &str) -> Vec<String> {
-    let Ok(text) = fs::read_to_string(host.proc.join("1/mountinfo")) else { return Vec::new() };
-    let mut found = std::collections::BTreeSet::new();
-    for point in mounts(&text, &host.root).into_values() {
+    let mut found = BTreeSet::new();
+    for point in host.mounts.values() {
         let Ok(entries) = fs::read_dir(point.join(parent.trim_start_matches('/'))) else { continue };
         for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
             found.insert(entry.file_name().to_string_lossy().into_owned());

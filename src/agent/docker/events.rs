@@ -10,7 +10,7 @@ use bollard::query_parameters::{EventsOptionsBuilder, InspectContainerOptions};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
-use super::{Shared, labels, observe};
+use super::{Shared, labels, lock, observe};
 use crate::agent::engine::EngineEvent;
 use crate::model::Timestamp;
 
@@ -59,7 +59,7 @@ async fn watch(shared: &Arc<Shared>, since: Timestamp, out: &mpsc::Sender<Engine
     let filters = HashMap::from([
         ("type", vec!["container".to_owned()]),
         ("label", vec![format!("{}={}", labels::INSTALLATION, shared.config.installation)]),
-        ("event", vec!["die".to_owned(), "health_status".to_owned()]),
+        ("event", vec!["die".to_owned(), "oom".to_owned(), "health_status".to_owned()]),
     ]);
     let since = format!("{}.{:03}", since.0.div_euclid(1000), since.0.rem_euclid(1000));
     let options = EventsOptionsBuilder::default().since(&since).filters(&filters).build();
@@ -67,7 +67,7 @@ async fn watch(shared: &Arc<Shared>, since: Timestamp, out: &mpsc::Sender<Engine
     loop {
         match stream.next().await {
             Some(Ok(event)) => {
-                if let Some(event) = understood(shared, event).await
+                if let Some(event) = understood(shared, event, out)
                     && out.send(event).await.is_err()
                 {
                     return None;
@@ -79,7 +79,7 @@ async fn watch(shared: &Arc<Shared>, since: Timestamp, out: &mpsc::Sender<Engine
     }
 }
 
-async fn understood(shared: &Arc<Shared>, event: EventMessage) -> Option<EngineEvent> {
+fn understood(shared: &Arc<Shared>, event: EventMessage, out: &mpsc::Sender<EngineEvent>) -> Option<EngineEvent> {
     let actor = event.actor?;
     let runtime_id = actor.id?;
     let attributes = actor.attributes?;
@@ -94,11 +94,23 @@ async fn understood(shared: &Arc<Shared>, event: EventMessage) -> Option<EngineE
             shared.pool.lost(&runtime_id);
             return None;
         };
-        // Only an inspect says whether the kernel killed it for memory.
-        let inspected = shared.docker.inspect_container(&runtime_id, None::<InspectContainerOptions>).await.ok();
-        let oom_killed = inspected.and_then(|i| i.state).and_then(|s| s.oom_killed).unwrap_or(false);
         let exit_code = attributes.get("exitCode").and_then(|code| code.parse().ok());
-        return Some(EngineEvent::Died { runtime_id, task, container, exit_code, oom_killed, at });
+        // Another exit code means that at most a child was killed for memory, which was told before.
+        if exit_code != Some(KILLED) {
+            let oom_killed = lock(&shared.out_of_memory).contains(&runtime_id);
+            return Some(EngineEvent::Died { runtime_id, task, container, exit_code, oom_killed, at });
+        }
+        let (shared, out) = (shared.clone(), out.clone());
+        tokio::spawn(async move {
+            let oom_killed = was_out_of_memory(&shared, &runtime_id).await;
+            // Nobody listens: then there is nobody to tell.
+            let _ = out.send(EngineEvent::Died { runtime_id, task, container, exit_code, oom_killed, at }).await;
+        });
+        return None;
+    }
+    if action == "oom" {
+        lock(&shared.out_of_memory).insert(runtime_id);
+        return None;
     }
     let health = match action.strip_prefix("health_status: ")? {
         "healthy" => HealthStatusEnum::HEALTHY,
@@ -107,4 +119,23 @@ async fn understood(shared: &Arc<Shared>, event: EventMessage) -> Option<EngineE
     };
     let (task, container) = owner?;
     Some(EngineEvent::Health { runtime_id, task, container, health: observe::health(health) })
+}
+
+const KILLED: i32 = 137;
+const OOM_WAIT: Duration = Duration::from_millis(50);
+const OOM_LOOKS: usize = 4;
+
+/// containerd tells of the exit and of the memory in no fixed order, so for a moment a no may become a yes.
+async fn was_out_of_memory(shared: &Shared, id: &str) -> bool {
+    let inspected = shared.docker.inspect_container(id, None::<InspectContainerOptions>).await.ok();
+    if inspected.and_then(|i| i.state).and_then(|s| s.oom_killed) == Some(true) {
+        return true;
+    }
+    for _ in 0..OOM_LOOKS {
+        if lock(&shared.out_of_memory).contains(id) {
+            return true;
+        }
+        tokio::time::sleep(OOM_WAIT).await;
+    }
+    lock(&shared.out_of_memory).contains(id)
 }

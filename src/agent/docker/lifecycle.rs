@@ -184,6 +184,7 @@ pub async fn start(shared: &Arc<Shared>, id: &str) -> Result<Started, EngineErro
         let network = observe::labels_of(&found).and_then(|l| l.get(labels::NETWORK)).map_or("own", String::as_str);
         let room = if matches!(network, "task" | "host") { &shared.joined_starts } else { &shared.own_network_starts };
         lock(&shared.ended).remove(id);
+        lock(&shared.out_of_memory).remove(id);
         shared.pool.starts.fetch_add(1, Ordering::Relaxed);
         let permit = room.acquire().await;
         let result = shared.docker.start_container(id, None::<StartContainerOptions>).await;
@@ -235,6 +236,8 @@ pub async fn remove(shared: &Shared, id: &str) -> Result<(), EngineError> {
     shared.watched.remove(id);
     shared.followed.remove(id);
     lock(&shared.ended).remove(id);
+    lock(&shared.out_of_memory).remove(id);
+    shared.pool.removed(id);
     lock(&shared.resume).remove(id);
     lock(&shared.stored).remove(id);
     Ok(())
@@ -286,6 +289,7 @@ pub async fn sweep_task_groups(shared: &Shared) -> Result<(), EngineError> {
     let all = labels::groups(&shared.config.installation);
     let groups = cgroup::groups_below(&shared.cgroups, &all);
     if groups.is_empty() {
+        cgroup::remove_group(&shared.cgroups, &all);
         return Ok(());
     }
     let mark = format!("{}={}", labels::INSTALLATION, shared.config.installation);

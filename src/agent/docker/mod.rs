@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bollard::Docker;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, OnceCell, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::engine::{ContainerSpec, Engine, EngineError, EngineInfo, Observed, Pulled, RuntimeId, Started, Streams};
@@ -92,6 +92,9 @@ impl DockerConfig {
     }
 }
 
+/// The image of our own binary that needs no registry: `web`, `testbed` and everything else that it can be.
+pub const DEMO_IMAGE: &str = "beaufort/demo";
+
 /// What the calls, the tasks and the threads share.
 struct Shared {
     docker: Docker,
@@ -109,11 +112,14 @@ struct Shared {
     stored_more: Notify,
     /// Ended since they were last started.
     ended: Mutex<BTreeSet<RuntimeId>>,
+    /// The kernel killed a process of it for memory since it was last started.
+    out_of_memory: Mutex<BTreeSet<RuntimeId>>,
     pool: pause_pool::Pool,
     /// dockerd makes about eight network namespaces a second, whatever it is asked: more at once only wait inside it.
     own_network_starts: Semaphore,
     joined_starts: Semaphore,
     told_unenforced: AtomicBool,
+    demo_image: OnceCell<()>,
     usage_dropped: AtomicU64,
     stop: CancellationToken,
 }
@@ -150,12 +156,12 @@ impl DockerEngine {
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             docker,
-            cgroups: cgroup::Host {
-                proc: config.host_proc.clone(),
-                root: config.host_cgroup.clone(),
-                systemd: connect::uses_systemd(&info),
-                v2: connect::uses_cgroup_v2(&info),
-            },
+            cgroups: cgroup::Host::new(
+                config.host_proc.clone(),
+                &config.host_cgroup,
+                connect::uses_systemd(&info),
+                connect::uses_cgroup_v2(&info),
+            ),
             docker_root: PathBuf::from(info.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".to_owned())),
             config,
             watched: usage::Registry::default(),
@@ -165,10 +171,12 @@ impl DockerEngine {
             stored: Mutex::default(),
             stored_more: Notify::new(),
             ended: Mutex::default(),
+            out_of_memory: Mutex::default(),
             pool: pause_pool::Pool::default(),
             own_network_starts: Semaphore::new(4),
             joined_starts: Semaphore::new(8),
             told_unenforced: AtomicBool::new(false),
+            demo_image: OnceCell::new(),
             usage_dropped: AtomicU64::new(0),
             stop: stop.clone(),
         });
@@ -241,6 +249,10 @@ impl Engine for DockerEngine {
     }
 
     async fn pull(&self, image: &str) -> Result<Pulled, EngineError> {
+        if image == DEMO_IMAGE {
+            // Once per start: the image is made from the binary that runs now, whatever an older one left behind.
+            self.shared.demo_image.get_or_try_init(|| self.ensure_own_image(DEMO_IMAGE, &["/beaufort"], &["web"])).await?;
+        }
         images::pull(&self.shared.docker, image).await
     }
 

@@ -23,14 +23,17 @@ pub fn observed(installation: &str, found: &ContainerInspectResponse) -> Option<
         _ => ObservedState::Exited,
     };
     let ended = phase == ObservedState::Exited;
+    let started_at = time(state.and_then(|s| s.started_at.as_deref()));
+    let finished_at = time(state.and_then(|s| s.finished_at.as_deref())).filter(|_| ended);
     Some(Observed {
         runtime_id: found.id.clone()?,
         task,
         container,
         container_uuid: labels_of(found)?.get(labels::CONTAINER_UUID).cloned().unwrap_or_default(),
         state: phase,
-        started_at: time(state.and_then(|s| s.started_at.as_deref())),
-        finished_at: time(state.and_then(|s| s.finished_at.as_deref())).filter(|_| ended),
+        started_at,
+        // Docker takes the start's time when it has heard of it, which for a short life can be after the end's.
+        finished_at: finished_at.max(started_at.filter(|_| finished_at.is_some())),
         exit_code: state.and_then(|s| s.exit_code).filter(|_| ended).map(|code| code as i32),
         oom_killed: state.and_then(|s| s.oom_killed).unwrap_or(false),
         health: state.and_then(|s| s.health.as_ref()).and_then(|h| h.status).map_or(Health::Unknown, health),

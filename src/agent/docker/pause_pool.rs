@@ -32,6 +32,8 @@ const REFILL_PAUSE: Duration = Duration::from_millis(250);
 pub struct Pool {
     networks: tokio::sync::Mutex<BTreeMap<String, Arc<Network>>>,
     warm: Mutex<BTreeMap<String, VecDeque<RuntimeId>>>,
+    /// Given to tasks, renamed or about to be: a list made just before still shows them as warm.
+    taken: Mutex<BTreeSet<RuntimeId>>,
     wanted: Notify,
     /// Starts under way: the refill waits for none.
     pub starts: AtomicUsize,
@@ -64,7 +66,18 @@ impl Pool {
         self.wanted.notify_one();
     }
     fn take(&self, cluster: &str) -> Option<RuntimeId> {
-        lock(&self.warm).entry(cluster.to_owned()).or_default().pop_front()
+        let mut warm = lock(&self.warm);
+        let id = warm.entry(cluster.to_owned()).or_default().pop_front()?;
+        // Under the lock of `warm`, so that it is always in one of the two.
+        lock(&self.taken).insert(id.clone());
+        Some(id)
+    }
+    fn is_in_use(&self, cluster: &str, id: &RuntimeId) -> bool {
+        let warm = lock(&self.warm);
+        warm.get(cluster).is_some_and(|warm| warm.contains(id)) || lock(&self.taken).contains(id)
+    }
+    pub fn removed(&self, id: &str) {
+        lock(&self.taken).remove(id);
     }
 }
 
@@ -345,7 +358,7 @@ async fn refill_cluster(shared: &Arc<Shared>, cluster: &str, size: usize) -> Res
 /// Warm pauses of an agent that ran before are ours to use; dead ones go.
 async fn adopt_or_remove_left_over(shared: &Arc<Shared>, cluster: &str, size: usize) -> Result<(), EngineError> {
     for (id, name) in pool_containers(shared, Some(cluster)).await? {
-        let known = lock(&shared.pool.warm).get(cluster).is_some_and(|warm| warm.contains(&id));
+        let known = shared.pool.is_in_use(cluster, &id);
         let wanted = lock(&shared.pool.warm).get(cluster).map_or(0, VecDeque::len) < size;
         if known {
             continue;

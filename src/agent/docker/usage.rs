@@ -148,6 +148,9 @@ fn pass(
         if let Some(sample) = sample(&shared.cgroups, id, sampled, full, first, &mut text) {
             spoken_for.insert(watched.task.clone());
             samples.push(sample);
+        } else if matches!(sampled.source, Source::Files(_)) {
+            // Gone, or not where it was found: it is looked for again.
+            known.remove(id);
         }
     }
     samples
