@@ -1,6 +1,8 @@
 //! Makes and ends tasks inside a transaction: the one way in for RunTask and for services alike. Chooses nothing itself: placement
 //! and status rules are `decide`'s; this reads the candidates from the state and writes what was decided.
 
+pub mod scaling;
+
 use std::sync::Arc;
 
 use crate::decide::placement::{self, Candidate, Outcome, Refusal, Request};
@@ -176,6 +178,7 @@ pub fn set_desired(tx: &mut Tx, key: &ServiceKey, desired: u32, reason: Reason, 
     service.desired_count = desired;
     service.updated_at = tx.now;
     service.steady = false;
+    service.desired_trace = trace.clone();
     tx.put(service);
     tx.decide(Decision { at: tx.now, subject: Subject::Service(key.clone()), action, reason, trace });
     true

@@ -3,10 +3,13 @@
 //! Reads the store's snapshot and the telemetry stores, changes state only by [`Store::update`]; decides nothing that `decide` could.
 //! Knows neither HTTP nor agents. Start reading at [`services`].
 
+pub mod autoscaling;
+pub mod cloudwatch;
 pub mod ecs;
 pub mod gaps;
 pub mod logs;
 pub mod native;
+pub mod sts;
 #[cfg(test)]
 pub mod testing;
 
@@ -45,5 +48,5 @@ pub type Cx = crate::wire::service::Cx<App>;
 
 /// Every AWS service that is served, for [`crate::wire::Wire`].
 pub fn services() -> Vec<Service<App>> {
-    vec![ecs::service(), logs::service()]
+    vec![ecs::service(), cloudwatch::service(), logs::service(), autoscaling::service(), sts::service()]
 }

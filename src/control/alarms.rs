@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Control, scaling};
 use crate::decide::alarm::{self as rules, Verdict, history};
+use crate::model::Timestamp;
 use crate::model::alarm::{Alarm, AlarmState};
-use crate::model::decision::{Decision, Subject};
+use crate::model::decision::{Decision, ReasonCode, Subject};
 use crate::model::metric::Query;
-use crate::model::{ServiceKey, Timestamp};
 use crate::observe;
-use crate::store::{self, Change, Commit, State};
+use crate::schedule::scaling::{refuse_other_actions, service_of};
+use crate::store::{self, Change, Commit, Record, State};
 
 pub async fn run(control: Arc<Control>, stop: CancellationToken) {
     let mut watch = control.store.watch();
@@ -29,12 +30,39 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = super::until(&control.clock, schedule.next()) => {}
             commit = watch.recv() => match commit {
-                Ok(commit) => schedule.note(&commit, control.clock.now()),
+                Ok(commit) => {
+                    schedule.note(&commit, control.clock.now());
+                    for alarm in raised_by_hand(&commit) {
+                        scaling::on_alarm(&control, &mut asked, alarm).await;
+                    }
+                }
                 Err(RecvError::Lagged(_)) => schedule.all(&control.store.snapshot(), control.clock.now()),
                 Err(RecvError::Closed) => return,
             },
         }
     }
+}
+
+/// Alarms that someone put into ALARM with SetAlarmState: their scaling policies run as they would after an evaluation
+/// (CloudWatch, SetAlarmState). The evaluation that follows on time may well put the alarm back.
+fn raised_by_hand(commit: &Commit) -> impl Iterator<Item = &Alarm> {
+    let set = commit.records.iter().filter_map(|record| match record {
+        Record::Decision(Decision { at, subject: Subject::Alarm { name, .. }, reason, .. })
+            if reason.code == ReasonCode::AlarmSetByUser =>
+        {
+            Some((name, *at))
+        }
+        _ => None,
+    });
+    set.filter_map(|(name, at)| {
+        let alarm = commit.changes.iter().rev().find_map(|change| match change {
+            Change::Alarm(changed, alarm) if changed == name => Some(alarm.as_deref()),
+            _ => None,
+        })??;
+        // Setting the state that it has already runs nothing.
+        let raised = alarm.state == AlarmState::Alarm && alarm.state_transitioned_at == at;
+        (raised && alarm.actions_enabled).then_some(alarm)
+    })
 }
 
 /// When each alarm is looked at next.
@@ -158,29 +186,9 @@ async fn transition(control: &Arc<Control>, before: &Alarm, verdict: Verdict) ->
                 reason: verdict.reason.clone(),
                 trace,
             });
-            let elsewhere: Vec<&String> =
-                actions_of(&changed).filter(|arn| scaling::policy_of(tx.state(), arn).is_none()).collect();
-            for action in elsewhere {
-                let failed = Err("Beaufort runs scaling policies only; no other action is delivered yet");
-                tx.alarm_history(history::action(&changed, action, failed, now));
-            }
+            refuse_other_actions(tx, &changed);
             tx.put(changed.clone());
             Ok(Some(changed))
         })
         .await
-}
-
-/// The actions that a transition into the alarm's present state runs.
-fn actions_of(alarm: &Alarm) -> impl Iterator<Item = &String> {
-    let list = match alarm.state {
-        AlarmState::Ok => &alarm.ok_actions,
-        AlarmState::Alarm => &alarm.alarm_actions,
-        AlarmState::InsufficientData => &alarm.insufficient_data_actions,
-    };
-    list.iter().filter(|_| alarm.actions_enabled)
-}
-
-/// The service that an alarm is about, by its metric's dimensions.
-pub fn service_of(alarm: &Alarm) -> Option<ServiceKey> {
-    Some(ServiceKey::new(alarm.metric.dimension("ClusterName")?, alarm.metric.dimension("ServiceName")?))
 }

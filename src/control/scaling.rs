@@ -14,22 +14,14 @@ use crate::model::ServiceKey;
 use crate::model::alarm::Alarm;
 use crate::model::decision::{Decision, Reason, ReasonCode, Subject};
 use crate::model::scaling::{ActivityStatus, NotScaledReason, PolicyKind, ScalingActivity, ScalingPolicy};
-use crate::model::service::{Rollout, Service, ServiceEvent, ServiceStatus};
+use crate::model::service::{Rollout, Service, ServiceStatus};
+use crate::observe;
+use crate::schedule::scaling::{open_activities, policy_of, set};
 use crate::store::{self, Change, State, Tx};
-use crate::{observe, schedule};
 
 /// What each policy last answered, so that the ledger holds a wait once and not every second.
 #[derive(Default)]
 pub struct Asked(BTreeMap<String, ReasonCode>);
-
-/// The policy that an alarm's action names: `<policy ARN>` or `<policy ARN>:createdBy/<uuid>`.
-pub fn policy_of<'a>(state: &'a State, action: &str) -> Option<&'a Arc<ScalingPolicy>> {
-    let (_, rest) = action.split_once(":resource/ecs/")?;
-    let (resource, rest) = rest.split_once(":policyName/")?;
-    let name = rest.split(":createdBy/").next()?;
-    let policy = state.policies.get(&(ServiceKey::from_resource_id(resource)?, name.to_owned()))?;
-    action.starts_with(&policy.arn).then_some(policy)
-}
 
 /// Lets every policy that the alarm names answer it. `alarm` carries the newest values, which the store may not.
 pub async fn on_alarm(control: &Arc<Control>, asked: &mut Asked, alarm: &Alarm) {
@@ -138,40 +130,6 @@ fn note(tx: &mut Tx, key: &ServiceKey, reason: &Reason, trace: Option<String>) {
         reason: reason.clone(),
         trace,
     });
-}
-
-/// Sets the desired count as an activity: for policies, and for bounds that were moved.
-pub fn set(ids: &IdSource, tx: &mut Tx, key: &ServiceKey, desired: u32, cause: String, reason: Reason, trace: Option<String>) {
-    schedule::set_desired(tx, key, desired, reason, trace);
-    let now = tx.now;
-    let open: Vec<Arc<ScalingActivity>> = open_activities(tx.state(), key);
-    for older in open {
-        tx.put(ScalingActivity { status: ActivityStatus::Overridden, ended_at: Some(now), ..(*older).clone() });
-    }
-    let message = activity::in_progress(desired);
-    let event = ServiceEvent { id: ids.uuid(), at: now, message: activity::service_event(&message, &cause) };
-    tx.put(ScalingActivity {
-        id: ids.uuid(),
-        service: key.clone(),
-        description: activity::setting_desired(desired),
-        cause,
-        status: ActivityStatus::InProgress,
-        status_message: Some(message),
-        desired: Some(desired),
-        not_scaled: Vec::new(),
-        started_at: now,
-        ended_at: None,
-    });
-    if let Some(service) = tx.state().services.get(key) {
-        let mut service = (**service).clone();
-        service.push_event(event);
-        tx.put(service);
-    }
-}
-
-fn open_activities(state: &State, key: &ServiceKey) -> Vec<Arc<ScalingActivity>> {
-    // Only the newest few can be open: each new one closes those before it.
-    state.activities_of_service(key).take(8).filter(|a| a.status == ActivityStatus::InProgress).cloned().collect()
 }
 
 /// Consecutive attempts that did not scale for the same reason are one activity.

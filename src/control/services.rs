@@ -13,7 +13,7 @@ use crate::decide::definition::is_health_checked;
 use crate::decide::service::{self as rules, Action, Plan, Planned, ServiceView};
 use crate::model::decision::{Decision, Reason, ReasonCode, Subject};
 use crate::model::instance::Instance;
-use crate::model::service::{Service, ServiceEvent, ServiceStatus};
+use crate::model::service::{Rollout, Service, ServiceEvent, ServiceStatus};
 use crate::model::task::Task;
 use crate::model::{ClusterName, DeploymentId, InstanceId, ServiceKey, TaskId, Timestamp};
 use crate::schedule::{self, Launch};
@@ -252,7 +252,8 @@ fn start(
     let Some(of) = service.deployments.iter().find(|d| d.id == *deployment) else { return false };
     let Some(definition) = tx.state().definitions.get(&of.definition).cloned() else { return false };
     let span = tracing::info_span!("placement", service = %key, count, otel.name = "placement");
-    observe::set_parent(&span, of.trace.as_deref());
+    let cause = service.desired_trace.as_deref().filter(|_| of.rollout == Rollout::Completed).or(of.trace.as_deref());
+    observe::set_parent(&span, cause);
     let entered = span.enter();
     let tags = match service.propagate_tags.as_deref() {
         Some("SERVICE") => service.tags.clone(),
@@ -275,7 +276,7 @@ fn start(
             constraints: &service.placement_constraints,
             strategy: &service.placement_strategy,
             tags: &tags,
-            trace: observe::traceparent().or_else(|| of.trace.clone()),
+            trace: observe::traceparent().or_else(|| cause.map(str::to_owned)),
             reason: reason.clone(),
         },
     );

@@ -38,6 +38,9 @@ pub struct Service {
     /// Newest first, at most 100.
     pub events: VecDeque<ServiceEvent>,
     pub steady: bool,
+    /// The traceparent of what last moved the desired count, until the next deployment: tasks that it causes hang below it.
+    #[serde(default)]
+    pub desired_trace: Option<String>,
     pub tags: Vec<Tag>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

@@ -27,8 +27,11 @@ def test_a_killed_container_is_replaced_and_why_says_so(up):
     docker("kill", victim["Id"])
     until("the dead task is seen", lambda: victim["Id"] not in [c["Id"] for c in up.containers()], 10)
     up.stable("web", 2)
-    stopped = up.ecs.list_tasks(cluster=up.cluster, serviceName="web", desiredStatus="STOPPED")["taskArns"]
-    task = up.task(stopped[0])
+
+    def stopped():
+        return up.ecs.list_tasks(cluster=up.cluster, serviceName="web", desiredStatus="STOPPED")["taskArns"]
+
+    task = up.reach(until("the stopped task", stopped, 10)[0], "STOPPED")
     assert (task["stopCode"], task["containers"][0]["exitCode"]) == ("EssentialContainerExited", 137)
     assert len(up.containers()) == 2
     said = json.loads(up.cli("why", f"service/{up.cluster}/web", "--json").stdout)
@@ -133,7 +136,8 @@ def test_draining_an_instance_moves_nothing_else_there(up):
     instance = up.ecs.list_container_instances(cluster=up.cluster)["containerInstanceArns"][0]
     changed = up.ecs.update_container_instances_state(cluster=up.cluster, containerInstances=[instance], status="DRAINING")
     assert changed["containerInstances"][0]["status"] == "DRAINING"
-    answer = up.ecs.run_task(cluster=up.cluster, taskDefinition=up.register(testbed("sleep", 1)))
-    assert answer["tasks"] == []
+    with pytest.raises(botocore.exceptions.ClientError) as e:
+        up.run(up.register(testbed("sleep", 1)))
+    assert "No Container Instances were found in your cluster." in str(e.value)
     up.ecs.update_container_instances_state(cluster=up.cluster, containerInstances=[instance], status="ACTIVE")
     up.run(up.register(testbed("sleep", 1)))

@@ -206,6 +206,7 @@ fn fresh(
         client_token: input.client_token,
         events: VecDeque::new(),
         steady: false,
+        desired_trace: None,
         tags: input.tags.unwrap_or_default(),
         created_at: tx.now,
         updated_at: tx.now,

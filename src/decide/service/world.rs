@@ -47,6 +47,7 @@ impl World {
             deployments: vec![deployment(1, now)],
             events: VecDeque::new(),
             steady: false,
+            desired_trace: None,
             tags: vec![],
             created_at: now,
             updated_at: now,

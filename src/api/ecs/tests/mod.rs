@@ -34,15 +34,7 @@ struct World {
 /// A fresh installation with the cluster `default` and nothing in it.
 async fn empty_world() -> World {
     let clock = ManualClock::at(NOW);
-    let app = App {
-        store: Store::open(None, clock.clone(), "test").unwrap(),
-        home: Home::new("us-east-1", "000000000000"),
-        clock: clock.clone(),
-        ids: IdSource::seeded(7),
-        gaps: Gaps::default(),
-        first_cluster: ClusterName::new("default"),
-    };
-    let world = World { wire: Wire { app: Arc::new(app), services: vec![service()], observe: |_| {} }, clock };
+    let world = World { wire: testing::wire(Arc::new(testing::app(clock.clone()))), clock };
     world.ok("CreateCluster", json!({})).await;
     world
 }
