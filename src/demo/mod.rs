@@ -25,8 +25,17 @@ use stage::{CLUSTER, LOG_GROUP, SERVICE, Stage};
 use summary::Summary;
 use watch::Watched;
 
+const EXAMPLES: &str = "\
+Examples:
+  beaufort demo                 live on this terminal, some two minutes
+  beaufort demo --keep          and stay, to look around with the endpoint that it shows
+  beaufort demo --once --json   without a terminal: did it scale out and in again?
+
+Needs Docker and nothing else: the sample service's image is made of this program. All of it is removed at the end.";
+
 /// Show a service scale with its load, and explain itself
 #[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Without a terminal and in less than 90 seconds: plain lines, and exit code 0 only if it scaled out and in again
     #[arg(long)]
@@ -41,6 +50,9 @@ pub struct Args {
     #[arg(long, env = "DOCKER_HOST", value_name = "ADDRESS")]
     pub docker_host: Option<String>,
 }
+
+/// How long the play goes on after the scale-in: the tasks that leave should fail no request.
+const LINGER_MS: i64 = 3_000;
 
 /// What is being played.
 pub(crate) struct Play {
@@ -59,10 +71,10 @@ impl Play {
     }
 }
 
-/// Calm, ramp, spike, plateau, drop and calm again. A task can do about 45 requests a second: one is enough for the calm, and all four
-/// for the plateau.
+/// Calm, ramp, spike, plateau, drop and calm again. A task can do about 45 requests a second: one is enough for the calm, and the
+/// plateau keeps four just below the target.
 fn profile(once: bool) -> Profile {
-    let (calm, high, spike) = (8.0, 85.0, 105.0);
+    let (calm, high, spike) = (8.0, 95.0, 110.0);
     let seconds = if once { [4.0, 4.0, 4.0, 10.0, 1.0, 50.0] } else { [10.0, 12.0, 6.0, 24.0, 3.0, 120.0] };
     let rates = [(calm, calm), (calm, high), (spike, spike), (high, high), (high, calm), (calm, calm)];
     let names = ["calm", "ramp", "spike", "plateau", "drop", "low"];
@@ -142,7 +154,11 @@ async fn play(args: &Args, stage: &Stage, stop: &CancellationToken) -> anyhow::R
     let play = Play {
         endpoint: stage.api.endpoint().to_owned(),
         live: Live::new(&profile),
-        watched: Watched::new(Timestamp(jiff::Timestamp::now().as_millisecond()), begins(&profile, "ramp"), begins(&profile, "low")),
+        watched: Watched::new(
+            Timestamp(jiff::Timestamp::now().as_millisecond()),
+            begins(&profile, "ramp"),
+            begins(&profile, "low"),
+        ),
         began: Instant::now(),
         ends_at: if args.once { stage::MOST_TASKS } else { 2 },
         profile,
@@ -189,7 +205,9 @@ impl Play {
         let recording = self.watched.recording();
         let decided = recording.decisions.iter().find(|d| d.code == "scaled_in" && d.at_ms > recording.falls_ms);
         let now = self.watched.last();
-        let fewer = decided.zip(now).is_some_and(|(_, now)| now.running < self.ends_at && now.running == now.desired);
+        let fewer = decided.zip(now).is_some_and(|(decided, now)| {
+            now.running < self.ends_at && now.running == now.desired && now.at_ms > decided.at_ms + LINGER_MS
+        });
         fewer || self.began.elapsed() > self.profile.length()
     }
 }

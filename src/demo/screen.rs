@@ -104,7 +104,11 @@ fn draw_service(frame: &mut Frame, area: Rect, play: &Play, recording: &Recordin
     let Some(now) = recording.samples.last() else { return };
     let cpu = now.cpu.map_or("-".to_owned(), |cpu| format!("{cpu:.0} %"));
     let mut lines = vec![
-        Line::from(vec![Span::raw("CPU "), Span::styled(cpu, by_target(now.cpu)), Span::raw(format!(" of a target of {TARGET} %"))]),
+        Line::from(vec![
+            Span::raw("CPU "),
+            Span::styled(cpu, by_target(now.cpu)),
+            Span::raw(format!(" of a target of {TARGET} %")),
+        ]),
         Line::from(vec![
             Span::raw("desired "),
             Span::from(now.desired.to_string()).bold(),
@@ -124,7 +128,10 @@ fn alarm_line(alarm: &watch::Alarm) -> Line<'static> {
         "OK" => calm(),
         _ => Style::new().dim(),
     };
-    Line::from(vec![Span::raw(format!("{} (CPU {sign} {}) ", alarm.side, alarm.threshold)), Span::styled(alarm.state.clone(), style)])
+    Line::from(vec![
+        Span::raw(format!("{} (CPU {sign} {}) ", alarm.side, alarm.threshold)),
+        Span::styled(alarm.state.clone(), style),
+    ])
 }
 
 fn draw_curves(frame: &mut Frame, cpu: Rect, tasks: Rect, recording: &Recording) {
@@ -137,7 +144,10 @@ fn draw_curves(frame: &mut Frame, cpu: Rect, tasks: Rect, recording: &Recording)
     let inner = block.inner(tasks);
     frame.render_widget(block, tasks);
     let running: Vec<u64> = recording.samples.iter().map(|s| u64::from(s.running)).collect();
-    frame.render_widget(Sparkline::default().data(newest(&running, inner.width)).max(u64::from(MOST_TASKS)).style(Color::Green), inner);
+    frame.render_widget(
+        Sparkline::default().data(newest(&running, inner.width)).max(u64::from(MOST_TASKS)).style(Color::Green),
+        inner,
+    );
 }
 
 fn draw_decisions(frame: &mut Frame, area: Rect, decisions: &[Seen]) {

@@ -75,7 +75,8 @@ impl Stage {
             ..DockerConfig::new(core.installation(), core.app.home.clone(), core.app.clock.clone())
         };
         let engine = DockerEngine::connect(docker).await;
-        let engine = Arc::new(engine.context("the demo runs containers, but Docker cannot be reached; start it, or set DOCKER_HOST")?);
+        let engine =
+            Arc::new(engine.context("the demo runs containers, but Docker cannot be reached; start it, or set DOCKER_HOST")?);
         let mut running = app::start(core).await?;
         running.start_agent(engine.clone());
         let api = Api::new(&format!("http://{}", running.address))?;

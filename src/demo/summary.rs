@@ -101,7 +101,9 @@ impl Summary {
             (true, true) => None,
             (false, _) if self.load_to_decision_ms.is_none() => Some("no decision to scale out was made".to_owned()),
             (false, _) => Some("the decision to scale out was made, but no second task came to run".to_owned()),
-            (true, false) if self.drop_to_scale_in_ms.is_none() => Some("no decision to scale in was made after the load fell".to_owned()),
+            (true, false) if self.drop_to_scale_in_ms.is_none() => {
+                Some("no decision to scale in was made after the load fell".to_owned())
+            }
             (true, false) => Some("the decision to scale in was made, but no task ended".to_owned()),
         }
     }

@@ -91,7 +91,8 @@ impl Watched {
         let count = |name: &str| service[name].as_u64().unwrap_or(0) as u32;
         let sample =
             Sample { at_ms: now.since(began), desired: count("desiredCount"), running: count("runningCount"), cpu: newest(&cpu) };
-        let mut fresh: Vec<Seen> = decisions["decisions"].as_array().into_iter().flatten().filter_map(|d| seen(d, began)).collect();
+        let mut fresh: Vec<Seen> =
+            decisions["decisions"].as_array().into_iter().flatten().filter_map(|d| seen(d, began)).collect();
         fresh.sort_by_key(|d| d.seq);
         let inner = &mut *self.lock();
         inner.alarms = alarms["MetricAlarms"].as_array().into_iter().flatten().filter_map(alarm).collect();
@@ -121,7 +122,10 @@ fn cpu_question(now: Timestamp) -> Value {
 
 fn newest(statistics: &Value) -> Option<f64> {
     let points = statistics["Datapoints"].as_array()?.iter();
-    points.filter_map(|p| Some((p["Timestamp"].as_f64()?, p["Average"].as_f64()?))).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, cpu)| cpu)
+    points
+        .filter_map(|p| Some((p["Timestamp"].as_f64()?, p["Average"].as_f64()?)))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, cpu)| cpu)
 }
 
 fn alarm(described: &Value) -> Option<Alarm> {
@@ -155,7 +159,8 @@ mod tests {
         let points = json!({ "Datapoints": [{ "Timestamp": 3.0, "Average": 40.0 }, { "Timestamp": 5.0, "Average": 61.5 }, { "Timestamp": 4.0, "Average": 1.0 }] });
         assert_eq!(newest(&points), Some(61.5));
         assert_eq!(newest(&json!({ "Datapoints": [] })), None);
-        let described = json!({ "AlarmName": "TargetTracking-service/demo/web-AlarmLow-x", "StateValue": "OK", "Threshold": 49.5 });
+        let described =
+            json!({ "AlarmName": "TargetTracking-service/demo/web-AlarmLow-x", "StateValue": "OK", "Threshold": 49.5 });
         assert_eq!(alarm(&described), Some(Alarm { side: "AlarmLow".into(), state: "OK".into(), threshold: 49.5 }));
         assert_eq!(alarm(&json!({ "AlarmName": "other", "StateValue": "OK", "Threshold": 1.0 })), None);
         let decision = json!({ "seq": 7, "at": "2026-01-01T00:00:02.500Z", "subject": "service/demo/web", "action": "desired 1 -> 2",

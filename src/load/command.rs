@@ -16,8 +16,23 @@ use super::profile::{Profile, read_duration};
 use super::stats::Live;
 use super::{Options, Target, resolve};
 
+const EXAMPLES: &str = "\
+Examples:
+  beaufort load http://127.0.0.1:8080/ --rate 50 --for 30s
+  beaufort load service/web --rate 200 --for 2m         the service's tasks in turn, whichever run
+  beaufort load service/web --profile day.txt --json
+
+A profile is a line for each phase: NAME RATE DURATION
+  calm    20       60s
+  ramp    20..300  90s
+  spike   900      20s
+
+Latency counts from when a request was due, so a slow server cannot hide behind the requests that it held up.
+Exit codes: 0 something was completed, 1 nothing was.";
+
 /// Offer requests at a rate, whatever becomes of them (open loop)
 #[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// http://HOST:PORT/PATH, several in turn, or service/[CLUSTER/]NAME for the service's running tasks
     #[arg(required = true, value_name = "TARGET")]

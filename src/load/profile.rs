@@ -108,11 +108,15 @@ impl Profile {
     pub fn parse(text: &str) -> Result<Profile, Error> {
         if text.trim_start().starts_with('[') {
             let written: Vec<Written> = serde_json::from_str(text).map_err(|e| Error::Json(e.to_string()))?;
-            return Profile::new(written.iter().map(|w| Phase::new(&w.name, w.from, w.to.unwrap_or(w.from), w.seconds)).collect());
+            return Profile::new(
+                written.iter().map(|w| Phase::new(&w.name, w.from, w.to.unwrap_or(w.from), w.seconds)).collect(),
+            );
         }
         let lines = text.lines().enumerate().map(|(n, line)| (n + 1, line.split('#').next().unwrap_or("").trim()));
-        let phases: Result<Vec<Phase>, Error> =
-            lines.filter(|(_, line)| !line.is_empty()).map(|(line, text)| read_line(text).map_err(|what| Error::Line { line, what })).collect();
+        let phases: Result<Vec<Phase>, Error> = lines
+            .filter(|(_, line)| !line.is_empty())
+            .map(|(line, text)| read_line(text).map_err(|what| Error::Line { line, what }))
+            .collect();
         Profile::new(phases?)
     }
 

@@ -83,10 +83,13 @@ async fn is_healthy(target: &Target, path: &str) -> bool {
 fn of_tasks(described: &Value, service: &Service) -> anyhow::Result<Vec<Target>> {
     let tasks = described["tasks"].as_array().context("DescribeTasks answered without tasks")?;
     let ready = tasks.iter().filter(|task| task["lastStatus"] == "RUNNING" && task["desiredStatus"] == "RUNNING");
-    ready.filter_map(|task| address(task, service.container_port)).map(|address| {
-        let uri = format!("http://{address}{}", service.path);
-        Ok(Target { uri: uri.parse().with_context(|| format!("{uri} is no URL"))? })
-    }).collect()
+    ready
+        .filter_map(|task| address(task, service.container_port))
+        .map(|address| {
+            let uri = format!("http://{address}{}", service.path);
+            Ok(Target { uri: uri.parse().with_context(|| format!("{uri} is no URL"))? })
+        })
+        .collect()
 }
 
 fn address(task: &Value, container_port: Option<u16>) -> Option<String> {
@@ -123,7 +126,8 @@ mod tests {
               "containers": [{ "networkInterfaces": [{ "privateIpv4Address": "10.77.0.5" }] }] },
             { "lastStatus": "RUNNING", "desiredStatus": "RUNNING", "containers": [{ "name": "silent" }] },
         ]});
-        let service = |container_port| Service { cluster: "c".into(), name: "web".into(), path: "/x".into(), container_port, health: None };
+        let service =
+            |container_port| Service { cluster: "c".into(), name: "web".into(), path: "/x".into(), container_port, health: None };
         let found = |port| of_tasks(&described, &service(port)).unwrap().iter().map(|t| t.uri.to_string()).collect::<Vec<_>>();
         assert_eq!(found(Some(8080)), ["http://127.0.0.1:32768/x", "http://10.77.0.5:8080/x"]);
         assert_eq!(found(None), ["http://127.0.0.1:1/x", "http://10.77.0.5:80/x"]);

@@ -236,7 +236,19 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let mut table = comfy_table::Table::new();
         table.load_preset(comfy_table::presets::NOTHING);
-        let header = ["PHASE", "OFFERED", "COMPLETED", "FAILED", "DROPPED", "IN FLIGHT", "P50 MS", "P90 MS", "P99 MS", "P99.9 MS", "MAX MS"];
+        let header = [
+            "PHASE",
+            "OFFERED",
+            "COMPLETED",
+            "FAILED",
+            "DROPPED",
+            "IN FLIGHT",
+            "P50 MS",
+            "P90 MS",
+            "P99 MS",
+            "P99.9 MS",
+            "MAX MS",
+        ];
         table.set_header(header);
         let whole = ("all".to_owned(), self.total);
         for (name, line) in self.phases.iter().chain(std::iter::once(&whole)) {

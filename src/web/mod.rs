@@ -32,8 +32,17 @@ const FINISH_WITHIN: Duration = Duration::from_secs(10);
 /// A line is logged for so many requests.
 const LOG_EVERY: u64 = 100;
 
+const EXAMPLES: &str = "\
+Examples:
+  beaufort web                                          2 ms of CPU for each request, on port 8080
+  beaufort web --port 9000 --cpu-ms 10 --error-rate 0.05
+  WEB_CPU_MS=5 WEB_LATENCY_MS=20 beaufort web           as in a task definition's environment
+
+Serves / (the work), /healthz and /metrics.";
+
 /// A sample service with a tunable appetite
 #[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[arg(long, env = "WEB_PORT", default_value_t = 8080)]
     pub port: u16,
@@ -89,7 +98,8 @@ struct Web {
 
 /// Serves until SIGTERM or Ctrl-C.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let concurrency = args.concurrency.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get())).clamp(1, 256);
+    let concurrency =
+        args.concurrency.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get())).clamp(1, 256);
     let of = |ms: f64| Duration::from_secs_f64(ms / 1e3);
     let knobs = Knobs {
         cpu: of(args.cpu_ms),
