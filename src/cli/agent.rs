@@ -74,7 +74,7 @@ struct Server {
 }
 
 /// Between two tries to ask a server that is away.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.join)?;

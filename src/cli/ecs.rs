@@ -99,10 +99,6 @@ impl Task {
     pub fn id(&self) -> &str {
         short(&self.task_arn)
     }
-    /// `web` of the group `service:web`.
-    pub fn service(&self) -> Option<&str> {
-        self.group.strip_prefix("service:")
-    }
 }
 
 impl Service {

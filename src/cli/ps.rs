@@ -95,7 +95,9 @@ fn container(container: &Container, task: &Task) -> String {
             let host = if matches!(b.bind_ip.as_str(), "0.0.0.0" | "::" | "") { "127.0.0.1" } else { &b.bind_ip };
             words.push(format!("{host}:{}->{}/{}", b.host_port, b.container_port, b.protocol));
         }
-        words.extend(container.network_interfaces.iter().filter_map(|i| i.private_ipv4_address.clone()));
+        // With an address of its own a task maps no ports.
+        let own = container.network_interfaces.iter().filter(|_| container.network_bindings.is_empty());
+        words.extend(own.filter_map(|i| i.private_ipv4_address.clone()));
     }
     words.join(" ")
 }

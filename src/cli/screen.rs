@@ -32,6 +32,7 @@ impl Paint {
     pub fn stderr() -> Paint {
         Paint { on: io::stderr().is_terminal() && colours_wanted() }
     }
+    #[cfg(test)]
     pub fn off() -> Paint {
         Paint { on: false }
     }
@@ -98,7 +99,9 @@ pub fn table(head: &[&str], rows: Vec<Vec<String>>, nothing: &str) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    rows.into_iter().for_each(|row| drop(table.add_row(row)));
+    for row in rows {
+        table.add_row(row);
+    }
     let mut text = String::new();
     for line in table.to_string().lines() {
         text.push_str(line.trim_end());

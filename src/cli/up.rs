@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -11,9 +12,13 @@ use super::screen::{self, Ink, Paint};
 use super::server::{HostOptions, LogFormat, LogOptions, TokenOptions, default_data_dir, reach_docker};
 use super::signals::stop_on_signal;
 use crate::agent::docker::{DockerConfig, DockerEngine};
+use crate::agent::engine::{Engine, ObservedState};
 use crate::app::{self, Config, Core, Running};
 use crate::export;
 use crate::observe::otlp::{self, Telemetry};
+
+/// How long an end waits for the containers of stopped tasks to be removed.
+const REMOVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The options of every control plane.
 #[derive(Clone, Debug, clap::Args)]
@@ -203,6 +208,9 @@ async fn finish(running: Running, engine: Option<Arc<DockerEngine>>, telemetry: 
             tracing::warn!(%error, "not every task was stopped");
         }
     }
+    if let Some(engine) = engine.as_ref().filter(|_| stop_tasks) {
+        removed(engine).await;
+    }
     running.stop().await;
     if let Some(engine) = engine.filter(|_| stop_tasks) {
         if let Err(error) = engine.shutdown_cleanup().await {
@@ -213,6 +221,19 @@ async fn finish(running: Running, engine: Option<Arc<DockerEngine>>, telemetry: 
     // The exporters wait on threads of their own.
     tokio::task::spawn_blocking(move || telemetry.shutdown()).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A task is STOPPED before its containers are removed, which the agent does once their last lines are durable: it must not be ended
+/// in between, as with state in memory nobody would know of them afterwards.
+async fn removed(engine: &DockerEngine) {
+    let all_gone = async {
+        while engine.list().await.is_ok_and(|all| all.iter().any(|c| c.state != ObservedState::Running)) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if tokio::time::timeout(REMOVE_WITHIN, all_gone).await.is_err() {
+        tracing::warn!("some containers that have ended are still there; docker rm removes them");
+    }
 }
 
 #[cfg(test)]

@@ -227,7 +227,7 @@ fn facts_now(text: &mut String, now: &Value, paint: Paint) {
 pub fn decision(d: &Value, asked: &str, paint: Paint) -> String {
     let subject = word(&d["subject"]);
     let about = if subject == asked { String::new() } else { format!("{} ", paint.ink(Ink::Faint, &about(&subject))) };
-    let numbers = numbers(&d["evidence"]);
+    let numbers = numbers(&d["evidence"], &word(&d["reason"]));
     let numbers = if numbers.is_empty() { String::new() } else { format!(" {}", paint.ink(Ink::Faint, &format!("({numbers})"))) };
     let action = paint.ink(Ink::Strong, &word(&d["action"]));
     format!("{}  {about}{action}: {}{numbers}\n", paint.ink(Ink::Faint, &clock(&d["at"])), word(&d["reason"]))
@@ -247,10 +247,11 @@ fn clock(at: &Value) -> String {
     Timestamp::parse_iso(&text).map_or(text, |t| t.iso().replace('T', " ").replace('Z', ""))
 }
 
-fn numbers(evidence: &Value) -> String {
+/// What the sentence does not say already: an id twice in a line only makes it longer.
+fn numbers(evidence: &Value, sentence: &str) -> String {
     let simple = |v: &Value| match v {
         Value::Number(_) | Value::Bool(_) => true,
-        Value::String(s) => s.len() <= 40,
+        Value::String(s) => s.len() <= 40 && !(s.len() > 8 && sentence.contains(s.as_str())),
         _ => false,
     };
     let shown = evidence.as_object().into_iter().flatten().filter(|(_, v)| simple(v)).take(NUMBERS_SHOWN);

@@ -192,3 +192,69 @@ async fn transition(control: &Arc<Control>, before: &Alarm, verdict: Verdict) ->
         })
         .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::alarm::INITIAL_STATE_REASON;
+    use crate::model::alarm::{Comparison, MissingData};
+    use crate::model::decision::Reason;
+    use crate::model::metric::{MetricKey, Statistic};
+
+    fn alarm(state: AlarmState, transitioned_s: i64, actions_enabled: bool) -> Alarm {
+        let at = Timestamp(transitioned_s * 1_000);
+        Alarm {
+            name: "high".to_owned(),
+            description: None,
+            actions_enabled,
+            ok_actions: Vec::new(),
+            alarm_actions: Vec::new(),
+            insufficient_data_actions: Vec::new(),
+            metric: MetricKey::new("Shop", "m", []),
+            statistic: Statistic::Sum,
+            period_s: 60,
+            unit: None,
+            evaluation_periods: 1,
+            datapoints_to_alarm: None,
+            threshold: 1.0,
+            comparison: Comparison::GreaterThanThreshold,
+            missing: MissingData::Missing,
+            missing_given: false,
+            owned_by_policy: None,
+            state,
+            state_reason: INITIAL_STATE_REASON.to_owned(),
+            state_reason_data: None,
+            recent: Vec::new(),
+            state_updated_at: at,
+            state_transitioned_at: at,
+            configuration_updated_at: Timestamp(0),
+            tags: Vec::new(),
+            trace: None,
+        }
+    }
+
+    fn commit(alarm: Alarm, code: ReasonCode) -> Commit {
+        let at = Timestamp(9_000);
+        let subject = Subject::Alarm { name: alarm.name.clone(), service: None };
+        let decision = Decision { at, subject, action: String::new(), reason: Reason::new(code, ""), trace: None };
+        Commit {
+            revision: 1,
+            at,
+            causes: Vec::new(),
+            changes: vec![Change::from(alarm)],
+            records: vec![Record::Decision(decision)],
+        }
+    }
+
+    #[test]
+    fn only_an_alarm_that_was_raised_by_hand_runs_its_policies_at_once() {
+        let raised = |state, transitioned_s, enabled, code| {
+            raised_by_hand(&commit(alarm(state, transitioned_s, enabled), code)).count() == 1
+        };
+        assert!(raised(AlarmState::Alarm, 9, true, ReasonCode::AlarmSetByUser));
+        assert!(!raised(AlarmState::Alarm, 8, true, ReasonCode::AlarmSetByUser), "it was in ALARM already");
+        assert!(!raised(AlarmState::Ok, 9, true, ReasonCode::AlarmSetByUser));
+        assert!(!raised(AlarmState::Alarm, 9, false, ReasonCode::AlarmSetByUser));
+        assert!(!raised(AlarmState::Alarm, 9, true, ReasonCode::AlarmRaised), "the loop itself has run them");
+    }
+}

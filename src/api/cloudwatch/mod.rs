@@ -16,7 +16,7 @@ mod shapes;
 mod statistics;
 mod tags;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod token;
 
 use super::{App, Cx};
