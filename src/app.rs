@@ -114,8 +114,18 @@ impl Core {
 
     pub async fn open_with(config: Config, local_agent: bool, clock: SharedClock, ids: SharedIds) -> anyhow::Result<Core> {
         config.check()?;
+        let store = Store::open(config.data_dir.as_deref(), clock.clone(), &ids.instance().to_string())?;
+        Core::with_store(config, store, local_agent, clock, ids).await
+    }
+
+    pub async fn with_store(
+        config: Config,
+        store: Store,
+        local_agent: bool,
+        clock: SharedClock,
+        ids: SharedIds,
+    ) -> anyhow::Result<Core> {
         let dir = config.data_dir.as_deref();
-        let store = Store::open(dir, clock.clone(), &ids.instance().to_string())?;
         let part = |name: &str| dir.map(|d| d.join(name));
         let metrics = MetricStore::open(part("metrics").as_deref(), clock.clone(), metrics::Limits::default())
             .context("the metrics under the data directory cannot be opened")?;
@@ -181,7 +191,22 @@ pub async fn start(core: Core) -> anyhow::Result<Running> {
         format!("{} cannot be listened on: end what uses the port, or choose another with --listen", core.config.listen)
     })?;
     let address = listener.local_addr()?;
-    let (loops, services, doors) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let Loops { hub, loops, services, mut tasks } = start_loops(&core).await?;
+    let doors = CancellationToken::new();
+    tasks.push(tokio::spawn(http::serve(listener, Arc::new(make_doors(&core, &hub)), doors.clone())));
+    Ok(Running { core, address, hub, loops, services, doors, agent: None, tasks })
+}
+
+/// What of a control plane runs, without its port.
+pub struct Loops {
+    pub hub: Arc<Hub>,
+    loops: CancellationToken,
+    services: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+pub async fn start_loops(core: &Core) -> anyhow::Result<Loops> {
+    let (loops, services) = (CancellationToken::new(), CancellationToken::new());
     let hub = Hub::new(core.control.clone(), loops.clone());
     hub.forget_connections().await?;
     let control = &core.control;
@@ -190,16 +215,32 @@ pub async fn start(core: Core) -> anyhow::Result<Running> {
         tokio::spawn(alarms::run(control.clone(), loops.clone())),
         tokio::spawn(scaling::run(control.clone(), loops.clone())),
         tokio::spawn(janitor::run(control.clone(), loops.clone())),
-        tokio::spawn(http::serve(listener, Arc::new(make_doors(&core, &hub)), doors.clone())),
     ];
-    Ok(Running { core, address, hub, loops, services, doors, agent: None, tasks })
+    Ok(Loops { hub, loops, services, tasks })
+}
+
+impl Loops {
+    /// Ends them in the middle of whatever they do, as a crash does. Returns when nothing of them is left.
+    pub async fn crash(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        for task in self.tasks {
+            // An aborted one says so.
+            let _ = task.await;
+        }
+    }
+}
+
+pub fn make_wire(app: &Arc<App>) -> Wire<App> {
+    Wire { app: app.clone(), services: api::services(), observe: observe_call, span: observe::call_span }
 }
 
 fn make_doors(core: &Core, hub: &Arc<Hub>) -> Doors {
     let (app, hub) = (core.app.clone(), hub.clone());
     let exposed = app.clone();
     Doors {
-        wire: Wire { app: app.clone(), services: api::services(), observe: observe_call, span: observe::call_span },
+        wire: make_wire(&app),
         exposition: Box::new(move || export::prometheus::render(&exposed)),
         agents: AgentDoor {
             token: core.config.agent_token.clone(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Control;
@@ -60,9 +61,9 @@ impl Hub {
 
     /// One connection, from Hello to its end.
     pub async fn serve(self: &Arc<Self>, to: mpsc::Sender<ToAgent>, from: &mut mpsc::Receiver<FromAgent>) {
+        // No refusal, which would be for good: an agent whose engine does not answer yet has nothing to say of itself.
         let Ok(Some(hello)) = tokio::time::timeout(HELLO_WITHIN, hello(from)).await else {
-            let _ = to.send(ToAgent::Refused { why: "the first message of a connection is Hello".to_owned() }).await;
-            return;
+            return tracing::debug!("a connection is closed on which no Hello came");
         };
         let instance = match self.register(*hello).await {
             Ok(instance) => instance,
@@ -195,17 +196,23 @@ impl Session {
         }
         let silence = Duration::from_millis(control.settings.agent_silence_ms as u64);
         let mut burst = Vec::with_capacity(BURST);
+        // Only the agent's own words count: commits that pass by say nothing of it.
+        let mut heard = Instant::now();
         loop {
             let alive = tokio::select! {
+                biased;
                 () = over.cancelled() => false,
                 commit = watch.recv() => match commit {
                     Ok(commit) => self.pass_on(&commit).await,
                     Err(RecvError::Lagged(_)) => self.assign_all().await,
                     Err(RecvError::Closed) => false,
                 },
-                got = tokio::time::timeout(silence, from.recv_many(&mut burst, BURST)) => match got {
+                got = tokio::time::timeout_at(heard + silence, from.recv_many(&mut burst, BURST)) => match got {
                     Ok(0) | Err(_) => false,
-                    Ok(_) => self.take(std::mem::take(&mut burst)).await,
+                    Ok(_) => {
+                        heard = Instant::now();
+                        self.take(std::mem::take(&mut burst)).await
+                    }
                 },
             };
             if !alive {

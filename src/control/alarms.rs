@@ -26,7 +26,9 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
         for name in schedule.due(control.clock.now()) {
             evaluate(&control, &mut schedule, &mut asked, &name).await;
         }
+        // In this order each time, so that in a simulation the seed alone decides.
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = super::until(&control.clock, schedule.next()) => {}
             commit = watch.recv() => match commit {

@@ -20,11 +20,16 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
     loop {
         let next = control.clock.now() + EVERY_MS;
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = super::until(&control.clock, Some(next)) => {}
         }
         if let Err(error) = sweep(&control).await {
             tracing::warn!(%error, "what is over could not be forgotten; it is tried again");
+        }
+        let logs = control.logs.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || logs.tend()).await {
+            tracing::warn!(%error, "old lines could not be forgotten; it is tried again");
         }
     }
 }

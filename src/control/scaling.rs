@@ -164,6 +164,7 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
             tracing::error!(%error, "the end of a scaling activity could not be stored; it is tried again");
         }
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             commit = watch.recv() => match commit {
                 Ok(commit) => open.extend(commit.changes.iter().filter_map(|change| match change {

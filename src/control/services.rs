@@ -33,7 +33,9 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
             let span = tracing::debug_span!("service.reconcile", service = %key);
             step(&control, &mut queue, key).instrument(span).await;
         }
+        // In this order each time, so that in a simulation the seed alone decides.
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = super::until(&control.clock, queue.next_wake()) => {}
             commit = watch.recv() => match commit {

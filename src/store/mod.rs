@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::AbortHandle;
 
 use crate::clock::SharedClock;
 use crate::model::Timestamp;
@@ -74,6 +75,26 @@ struct Shared {
 impl Store {
     /// Opens or creates the state in `dir`; None keeps it in memory. `new_installation` names a store that is new.
     pub fn open(dir: Option<&Path>, clock: SharedClock, new_installation: &str) -> Result<Store, Error> {
+        let (store, writer, queue) = Store::prepare(dir, clock, new_installation)?;
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer.run(queue))
+            .map_err(|e| Error::Database(format!("has no writer thread: {e}")))?;
+        Ok(store)
+    }
+
+    /// As [`Store::open`], with the writer as a task of the caller's runtime: a simulation has one thread and one time, and no
+    /// time may pass there while the writer works. Aborting the task is a crash: what is queued is lost and nobody is answered.
+    pub fn open_in_task(dir: Option<&Path>, clock: SharedClock, new_installation: &str) -> Result<(Store, AbortHandle), Error> {
+        let (store, writer, queue) = Store::prepare(dir, clock, new_installation)?;
+        Ok((store, tokio::spawn(writer.run_in_task(queue)).abort_handle()))
+    }
+
+    fn prepare(
+        dir: Option<&Path>,
+        clock: SharedClock,
+        new_installation: &str,
+    ) -> Result<(Store, writer::Writer, mpsc::Receiver<writer::Job>), Error> {
         let (database, state) = sqlite::Database::open(dir, new_installation)?;
         let shared = Arc::new(Shared {
             installation: database.installation().to_owned(),
@@ -83,11 +104,7 @@ impl Store {
         });
         let (jobs, queue) = mpsc::channel(QUEUE_DEPTH);
         let writer = writer::Writer { database, clock, shared: shared.clone() };
-        std::thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || writer.run(queue))
-            .map_err(|e| Error::Database(format!("has no writer thread: {e}")))?;
-        Ok(Store { shared, jobs })
+        Ok((Store { shared, jobs }, writer, queue))
     }
 
     /// Names this Beaufort for ever: containers carry it, so that two of them never touch each other's.

@@ -132,23 +132,44 @@ impl Writer {
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut jobs = Vec::with_capacity(GROUP);
         while queue.blocking_recv_many(&mut jobs, GROUP) > 0 {
-            let mut group = Vec::new();
-            for job in jobs.drain(..) {
-                match job {
-                    Job::Update(cause, run) => group.push((cause, run)),
-                    other => {
-                        // Reads see what was asked for before them.
-                        self.commit(std::mem::take(&mut group));
-                        if let Some(closed) = self.other(other) {
-                            // The directory's lock goes with the database, and the answer says that it has.
-                            drop(self);
-                            return answer(closed, ());
-                        }
+            if let Some(closed) = self.take(&mut jobs) {
+                return self.end(closed);
+            }
+        }
+    }
+
+    pub(super) async fn run_in_task(mut self, mut queue: mpsc::Receiver<Job>) {
+        let mut jobs = Vec::with_capacity(GROUP);
+        while queue.recv_many(&mut jobs, GROUP).await > 0 {
+            if let Some(closed) = self.take(&mut jobs) {
+                return self.end(closed);
+            }
+        }
+    }
+
+    /// The directory's lock goes with the database, and the answer says that it has.
+    fn end(self, closed: oneshot::Sender<()>) {
+        drop(self);
+        answer(closed, ());
+    }
+
+    /// Some: end, and then answer.
+    fn take(&mut self, jobs: &mut Vec<Job>) -> Option<oneshot::Sender<()>> {
+        let mut group = Vec::new();
+        for job in jobs.drain(..) {
+            match job {
+                Job::Update(cause, run) => group.push((cause, run)),
+                other => {
+                    // Reads see what was asked for before them.
+                    self.commit(std::mem::take(&mut group));
+                    if let Some(closed) = self.other(other) {
+                        return Some(closed);
                     }
                 }
             }
-            self.commit(group);
         }
+        self.commit(group);
+        None
     }
 
     /// Some: end, and then answer.

@@ -29,6 +29,19 @@ def free_port():
         return s.getsockname()[1]
 
 
+def answers(url, within=10.0):
+    """A process that runs may not listen yet."""
+
+    def look():
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.status
+        except OSError:
+            return None
+
+    return until(f"{url} answers", look, within)
+
+
 def docker(*args):
     return subprocess.run(["docker", *args], check=True, capture_output=True, text=True).stdout.strip()
 
@@ -101,7 +114,7 @@ class Beaufort:
         self.process.wait(timeout=10)
 
     def cli(self, *args, check=True):
-        env = {**os.environ, "BEAUFORT_ENDPOINT": self.url}
+        env = {**os.environ, "BEAUFORT_ENDPOINT": self.url, "BEAUFORT_CLUSTER": self.cluster}
         run = subprocess.run([BINARY, *args], capture_output=True, text=True, env=env, timeout=60)
         assert not check or run.returncode == 0, f"beaufort {' '.join(args)}: {run.returncode}\n{run.stdout}{run.stderr}"
         return run

@@ -1,6 +1,5 @@
 """Ends of every kind: what was acknowledged stands, what survived is adopted, nothing runs twice."""
 
-import json
 import os
 import random
 import signal
@@ -8,9 +7,8 @@ import socket
 import subprocess
 import threading
 import time
-import urllib.request
 
-from conftest import BINARY, Beaufort, clean_docker, docker, testbed, until
+from conftest import BINARY, docker, testbed, until
 
 
 def test_tasks_run_on_over_a_clean_stop_and_are_adopted(make):
@@ -154,13 +152,13 @@ def test_docker_away_loses_nothing_and_everything_resumes(make, tmp_path):
 
 
 def test_an_agent_behind_the_link(make):
-    server = make("--agent-token", "secret", command="serve")
+    server = make("--agent-token", "secret-of-agents", command="serve")
     server.start(wait=False)
     until("the API", lambda: _up(server), 10)
     agents = []
     try:
         for zone in ("a", "b"):
-            args = [BINARY, "agent", "--join", server.url, "--token", "secret", "--cluster", server.cluster, "--zone", zone,
+            args = [BINARY, "agent", "--join", server.url, "--token", "secret-of-agents", "--cluster", server.cluster, "--zone", zone,
                     "--attribute", f"rack={zone}", "--data-dir", str(server.dir / f"agent-{zone}")]
             agents.append(subprocess.Popen(args, stdout=server.log, stderr=server.log))
         until("both registered", lambda: len(server.ecs.list_container_instances(cluster=server.cluster)["containerInstanceArns"]) == 2, 20)
@@ -196,10 +194,10 @@ def test_an_agent_behind_the_link(make):
 
 
 def test_a_wrong_token_is_told_so(make):
-    server = make("--agent-token", "secret", command="serve")
+    server = make("--agent-token", "secret-of-agents", command="serve")
     server.start(wait=False)
     until("the API", lambda: _up(server), 10)
-    run = subprocess.Popen([BINARY, "agent", "--join", server.url, "--token", "wrong", "--cluster", server.cluster, "--data-dir",
+    run = subprocess.Popen([BINARY, "agent", "--join", server.url, "--token", "wrong-but-long", "--cluster", server.cluster, "--data-dir",
                             str(server.dir / "agent")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         said = ""

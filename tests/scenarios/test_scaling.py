@@ -27,7 +27,7 @@ def test_load_scales_out_within_seconds_and_every_step_is_told(up):
     definition = up.register(testbed("spin", 450, cpu=512))
     up.ecs.create_service(cluster=up.cluster, serviceName="hot", taskDefinition=definition, desiredCount=1)
     up.stable("hot", 1)
-    aas, key = scalable(up, "hot", 1, 3)
+    aas, key = scalable(up, "hot", 1, 2)
     answer = tracking(aas, key)
     assert [a["AlarmName"].split("-")[-6] for a in answer["Alarms"]] == ["AlarmHigh", "AlarmLow"]
     until("scaled out", lambda: up.service("hot")["desiredCount"] > 1, 20)

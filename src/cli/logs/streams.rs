@@ -27,8 +27,8 @@ pub struct Source {
     pub token: Option<String>,
     /// Named by the person: an error when it is not there.
     pub asked_for: bool,
-    gone: bool,
-    quiet: u32,
+    pub gone: bool,
+    pub empty_looks: u32,
 }
 
 impl Source {
@@ -41,16 +41,16 @@ impl Source {
             token: None,
             asked_for: false,
             gone: false,
-            quiet: 0,
+            empty_looks: 0,
         }
     }
 
     pub fn quiet(&mut self, nothing_came: bool) {
-        self.quiet = if nothing_came { self.quiet + 1 } else { 0 };
+        self.empty_looks = if nothing_came { self.empty_looks + 1 } else { 0 };
     }
 
     pub fn is_done(&self) -> bool {
-        self.gone && self.quiet >= QUIET_LOOKS
+        self.gone && self.empty_looks >= QUIET_LOOKS
     }
 }
 
