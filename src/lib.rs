@@ -35,6 +35,8 @@
 //! - [`clock`], [`ids`]: the only doors to the time of day and to randomness.
 //! - [`observe`]: our own telemetry; owns the names `beaufort_*`.
 //! - [`sim`]: whole worlds on simulated engines and one simulated time, with faults.
+//! - [`demo`], [`load`], [`web`]: the demo, its open-loop load and the sample service that it scales: clients of the API, as others
+//!   are.
 //! - [`pause`], [`testbed`]: what the binary is when it runs inside a container: a task's network, and small test programs.
 //!
 //! # Invariants
@@ -43,7 +45,7 @@
 //! - `decide` has no clock, no randomness, no async, no log and no hash map: time and seeds are arguments, what would be logged is
 //!   returned, what would be a timer is a `wake_at`. So a choice can be asked again, explained, simulated and replayed.
 //! - `model` imports nothing of ours; `wire` knows no service; `store` and `telemetry` know neither the API nor agents.
-//! - No code outside `store` knows which database lies below, and none outside `agent::docker` names bollard; warp is in `http` only.
+//! - No code outside `store` knows which database lies below; bollard is in `agent::docker` only, warp in `http` only.
 //! - The agent imports neither `store` nor `control`: it can run on a host that has neither.
 //! - No control loop calls another. They meet in the store, and a restart of any of them loses nothing.
 //! - Acknowledged means durable: [`store::Store::update`] returns when the commit is on disk, and nothing acts on what is not.
