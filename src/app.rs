@@ -275,7 +275,8 @@ impl Running {
     /// Starts the agent of this process on `engine`.
     pub fn start_agent<E: Engine>(&mut self, engine: Arc<E>) {
         let config = AgentConfig {
-            zone: self.core.config.zone.clone(),
+            // Every ECS instance is in a zone: the first of the region, as ECS names it, unless one is given.
+            zone: Some(self.core.config.zone.clone().unwrap_or_else(|| format!("{}a", self.core.config.region))),
             attributes: self.core.config.attributes.clone(),
             instance: self.core.app.local_instance.clone(),
             ..AgentConfig::new(self.core.config.cluster.as_str())

@@ -76,7 +76,11 @@ impl From<tungstenite::Error> for Broken {
         match error {
             tungstenite::Error::Http(answer) => {
                 let words = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                Broken::Turned(format!("refused with {}: {}", answer.status(), words.trim().chars().take(300).collect::<String>()))
+                Broken::Turned(format!(
+                    "refused with {}: {}",
+                    answer.status(),
+                    words.trim().chars().take(300).collect::<String>()
+                ))
             }
             other => Broken::Socket(Box::new(other)),
         }

@@ -182,7 +182,10 @@ fn greeting(address: SocketAddr, config: &Config, local_agent: bool, paint: Pain
         ("endpoint", url.clone()),
         (
             "aws-cli",
-            format!("export AWS_ENDPOINT_URL={url} AWS_DEFAULT_REGION={} AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x", config.region),
+            format!(
+                "export AWS_ENDPOINT_URL={url} AWS_DEFAULT_REGION={} AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x",
+                config.region
+            ),
         ),
         ("metrics", format!("{url}/metrics")),
         ("data", data),
@@ -203,19 +206,20 @@ fn greeting(address: SocketAddr, config: &Config, local_agent: bool, paint: Pain
 
 async fn finish(running: Running, engine: Option<Arc<DockerEngine>>, telemetry: Telemetry) -> anyhow::Result<ExitCode> {
     let stop_tasks = running.core.config.stop_tasks_on_exit;
-    if stop_tasks && engine.is_some() {
-        if let Err(error) = running.stop_tasks().await {
-            tracing::warn!(%error, "not every task was stopped");
-        }
+    if stop_tasks
+        && engine.is_some()
+        && let Err(error) = running.stop_tasks().await
+    {
+        tracing::warn!(%error, "not every task was stopped");
     }
     if let Some(engine) = engine.as_ref().filter(|_| stop_tasks) {
         removed(engine).await;
     }
     running.stop().await;
-    if let Some(engine) = engine.filter(|_| stop_tasks) {
-        if let Err(error) = engine.shutdown_cleanup().await {
-            tracing::warn!(%error, "something of ours may be left in Docker");
-        }
+    if let Some(engine) = engine.filter(|_| stop_tasks)
+        && let Err(error) = engine.shutdown_cleanup().await
+    {
+        tracing::warn!(%error, "something of ours may be left in Docker");
     }
     tracing::info!("ended");
     // The exporters wait on threads of their own.

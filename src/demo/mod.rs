@@ -17,10 +17,10 @@ use tokio::sync::watch as channel;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::{Clock, SystemClock};
 use crate::load::profile::{Phase, Profile};
 use crate::load::stats::{Live, Report};
 use crate::load::{self, Options, resolve};
-use crate::model::Timestamp;
 use stage::{CLUSTER, LOG_GROUP, SERVICE, Stage};
 use summary::Summary;
 use watch::Watched;
@@ -154,11 +154,7 @@ async fn play(args: &Args, stage: &Stage, stop: &CancellationToken) -> anyhow::R
     let play = Play {
         endpoint: stage.api.endpoint().to_owned(),
         live: Live::new(&profile),
-        watched: Watched::new(
-            Timestamp(jiff::Timestamp::now().as_millisecond()),
-            begins(&profile, "ramp"),
-            begins(&profile, "low"),
-        ),
+        watched: Watched::new(SystemClock.now(), begins(&profile, "ramp"), begins(&profile, "low")),
         began: Instant::now(),
         ends_at: if args.once { stage::MOST_TASKS } else { 2 },
         profile,

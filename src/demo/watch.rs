@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::stage::{CLUSTER, SERVICE};
 use super::summary::{Recording, Sample, Seen};
+use crate::clock::{Clock, SystemClock};
 use crate::load::client::{Api, CLOUDWATCH, ECS};
 use crate::model::Timestamp;
 
@@ -81,7 +82,7 @@ impl Watched {
             let inner = self.lock();
             (inner.after, inner.load_began)
         };
-        let now = Timestamp(jiff::Timestamp::now().as_millisecond());
+        let now = SystemClock.now();
         let described = api.aws(ECS, "DescribeServices", &json!({ "cluster": CLUSTER, "services": [SERVICE] })).await?;
         let alarms = api.aws(CLOUDWATCH, "DescribeAlarms", &json!({ "AlarmNamePrefix": "TargetTracking-service/" })).await?;
         let cpu = api.aws(CLOUDWATCH, "GetMetricStatistics", &cpu_question(now)).await?;
