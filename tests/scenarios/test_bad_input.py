@@ -12,7 +12,6 @@ import sqlite3
 import subprocess
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 
 import botocore.exceptions
@@ -30,7 +29,9 @@ DOCKER_SOCKET = "/var/run/docker.sock"
 
 def refused(b, *flags):
     """A start that must fail at once: what it said on standard error."""
-    args = [BINARY, "up", "--cluster", b.cluster, *flags]
+    args = [BINARY, "up", *flags]
+    if "--cluster" not in flags:
+        args += ["--cluster", b.cluster]
     if "--listen" not in flags:
         args += ["--listen", f"127.0.0.1:{b.port}"]
     run = subprocess.run([*args, "--data-dir", str(b.dir / "data")], capture_output=True, text=True, timeout=30)
@@ -234,7 +235,7 @@ def container(**more):
     lambda b, d: b.client("logs").get_log_events(logGroupName="/none", logStreamName="none"),
 ])
 def test_impossible_requests_are_the_client_s_error(shared, call):
-    with pytest.raises((botocore.exceptions.ClientError)) as e:
+    with pytest.raises(botocore.exceptions.ClientError) as e:
         call(shared, shared.definition)
     answer = e.value.response
     assert 400 <= answer["ResponseMetadata"]["HTTPStatusCode"] < 500, answer
@@ -270,7 +271,7 @@ def test_an_image_that_does_not_exist(up):
 
 
 def test_more_memory_than_there_is_waits_and_says_so(up):
-    up.ecs.create_service(cluster=up.cluster, serviceName="big", taskDefinition=up.register(testbed("sleep", 1, memory=64 << 20)), desiredCount=1)
+    up.ecs.create_service(cluster=up.cluster, serviceName="big", taskDefinition=up.register(testbed("sleep", 1, memory=1 << 20)), desiredCount=1)
     until("an event", lambda: any("memory" in e["message"].lower() for e in up.service("big")["events"]), 20)
     assert up.service("big")["runningCount"] == 0
     lives(up)
@@ -403,7 +404,8 @@ def test_noise_in_place_of_http(shared):
                 s.shutdown(socket.SHUT_WR)
                 while s.recv(4096):
                     pass
-            except (ConnectionResetError, BrokenPipeError):
+            except OSError:
+                # It may have hung up already, and should.
                 pass
     lives(shared)
 
@@ -496,7 +498,8 @@ def test_agents_that_are_none(make, shared):
         s, status = link(b, "a-secret-token")
         assert status == 101
         s.sendall(garbage)
-        if garbage == frame(1, b"{")[:4] or len(garbage) == 4:
+        if len(garbage) == 4:
+            # The rest of this frame never comes.
             s.shutdown(socket.SHUT_WR)
         ends(s)
     # Frames that carry nothing of ours are passed over, and a talker that only pings is no agent.

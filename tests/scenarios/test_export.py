@@ -63,7 +63,8 @@ def stepping(b, service, low, high):
 def scraped(make):
     """A service that runs and is scaled once, so that every family has something to say."""
     up = make("--zone", "here-1a").start()
-    up.ecs.create_service(cluster=up.cluster, serviceName="web", taskDefinition=up.register(testbed("sleep", 600, cpu=128)), desiredCount=1)
+    definition = up.register(testbed("sleep", 600, cpu=128, stopTimeout=2))
+    up.ecs.create_service(cluster=up.cluster, serviceName="web", taskDefinition=definition, desiredCount=1)
     up.stable("web", 1)
     until("scaled out", stepping(up, "web", 1, 3), 30, every=0.3)
     up.stable("web", 2)
