@@ -114,7 +114,7 @@ impl Core {
 
     pub async fn open_with(config: Config, local_agent: bool, clock: SharedClock, ids: SharedIds) -> anyhow::Result<Core> {
         config.check()?;
-        let store = Store::open(config.data_dir.as_deref(), clock.clone(), &ids.instance().to_string())?;
+        let store = Store::open(config.data_dir.as_deref(), clock.clone(), ids.instance().as_str())?;
         Core::with_store(config, store, local_agent, clock, ids).await
     }
 
