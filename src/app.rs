@@ -233,7 +233,11 @@ impl Loops {
 }
 
 pub fn make_wire(app: &Arc<App>) -> Wire<App> {
-    Wire { app: app.clone(), services: api::services(), observe: observe_call, span: observe::call_span }
+    let services = api::services();
+    for service in &services {
+        service.operations.iter().for_each(|operation| observe::operation_known(service.signs, operation.name));
+    }
+    Wire { app: app.clone(), services, observe: observe_call, span: observe::call_span }
 }
 
 fn make_doors(core: &Core, hub: &Arc<Hub>) -> Doors {
