@@ -59,6 +59,7 @@
 pub mod agent;
 pub mod api;
 pub mod app;
+pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod control;

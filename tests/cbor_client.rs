@@ -40,7 +40,7 @@ async fn a_cbor_client_puts_gets_and_is_refused() {
             .timestamp(DateTime::from_secs(at))
             .build()
     };
-    let values = [0.1, 0.2, 1e300];
+    let values = [0.1, 0.2, 1e100];
     let data = values.iter().enumerate().map(|(n, v)| datum(*v, now - 10 + n as i64)).collect();
     client.put_metric_data().namespace("Rust").set_metric_data(Some(data)).send().await.unwrap();
 
@@ -55,7 +55,7 @@ async fn a_cbor_client_puts_gets_and_is_refused() {
         .await
         .unwrap();
     let result = &answer.metric_data_results()[0];
-    assert_eq!(result.values(), [1e300, 0.2, 0.1], "newest first, to the bit");
+    assert_eq!(result.values(), [1e100, 0.2, 0.1], "newest first, to the bit");
     assert_eq!(result.timestamps()[2], DateTime::from_secs(now - 10));
 
     client

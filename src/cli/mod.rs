@@ -74,6 +74,9 @@ pub enum Command {
     Up(Box<up::UpArgs>),
     /// Run the control plane alone; agents join it from their hosts
     Serve(Box<up::ServeArgs>),
+    /// Measure the stores and the decisions of this build, on one thread
+    #[command(hide = true)]
+    Bench(crate::bench::BenchArgs),
     /// Run the agent of one more Docker host
     Agent(Box<agent::AgentArgs>),
     /// List tasks
@@ -108,6 +111,7 @@ fn run(target: Target, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Up(args) => in_workers(up::up(*args)),
         Command::Serve(args) => in_workers(up::serve(*args)),
+        Command::Bench(args) => crate::bench::run(&args),
         Command::Agent(args) => in_workers(agent::run(*args)),
         Command::Ps(args) => in_one_thread(ps::run(target, args)),
         Command::Services(args) => in_one_thread(services::run(target, args)),

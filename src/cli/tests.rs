@@ -20,6 +20,7 @@ fn lines_that_are_understood() {
         "up",
         "up --listen 127.0.0.1:0 --ephemeral --stop-tasks-on-exit --zone a --attribute disk=ssd --attribute gpu --pause-pool 0",
         "up --data-dir /d --cluster c --region eu-west-1 --account-id 123456789012 --agent-token-file f --log-format json",
+        "bench --json",
         "serve --agent-token 0123456789",
         "agent --join http://h:4566 --token t --cluster c --zone z --attribute a=b --data-dir /d",
         "agent --join http://h:4566 --token-file f",

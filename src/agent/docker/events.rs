@@ -59,10 +59,12 @@ async fn watch(shared: &Arc<Shared>, since: Timestamp, out: &mpsc::Sender<Engine
     let filters = HashMap::from([
         ("type", vec!["container".to_owned()]),
         ("label", vec![format!("{}={}", labels::INSTALLATION, shared.config.installation)]),
-        ("event", vec!["die".to_owned(), "oom".to_owned(), "health_status".to_owned()]),
+        ("event", ["die", "kill", "oom", "health_status"].map(str::to_owned).to_vec()),
     ]);
     let since = format!("{}.{:03}", since.0.div_euclid(1000), since.0.rem_euclid(1000));
     let options = EventsOptionsBuilder::default().since(&since).filters(&filters).build();
+    // A death that was missed would leave its kill behind.
+    lock(&shared.killed).clear();
     let mut stream = shared.docker.events(Some(options));
     loop {
         match stream.next().await {
@@ -89,14 +91,16 @@ fn understood(shared: &Arc<Shared>, event: EventMessage, out: &mpsc::Sender<Engi
     if action == "die" {
         let at = event.time_nano.map_or_else(|| shared.config.clock.now(), |nanos| Timestamp(nanos.div_euclid(1_000_000)));
         shared.container_ended(&runtime_id);
+        let by_docker = lock(&shared.killed).remove(&runtime_id);
         let Some((task, container)) = owner else {
             // A warm pause.
             shared.pool.lost(&runtime_id);
             return None;
         };
         let exit_code = attributes.get("exitCode").and_then(|code| code.parse().ok());
-        // Another exit code means that at most a child was killed for memory, which was told before.
-        if exit_code != Some(KILLED) {
+        // Another exit code means that at most a child was killed for memory, which was told before. Where Docker sent the signal
+        // itself there is nothing to ask, and a replacement need not wait for the answer.
+        if exit_code != Some(KILLED) || by_docker {
             let oom_killed = lock(&shared.out_of_memory).contains(&runtime_id);
             return Some(EngineEvent::Died { runtime_id, task, container, exit_code, oom_killed, at });
         }
@@ -106,6 +110,13 @@ fn understood(shared: &Arc<Shared>, event: EventMessage, out: &mpsc::Sender<Engi
             // Nobody listens: then there is nobody to tell.
             let _ = out.send(EngineEvent::Died { runtime_id, task, container, exit_code, oom_killed, at }).await;
         });
+        return None;
+    }
+    if action == "kill" {
+        // Told as soon as the signal is sent: before the death. Every other signal may be ignored or be slow.
+        if attributes.get("signal").is_some_and(|signal| matches!(signal.as_str(), "9" | "KILL" | "SIGKILL")) {
+            lock(&shared.killed).insert(runtime_id);
+        }
         return None;
     }
     if action == "oom" {
@@ -127,15 +138,23 @@ const OOM_LOOKS: usize = 4;
 
 /// containerd tells of the exit and of the memory in no fixed order, so for a moment a no may become a yes.
 async fn was_out_of_memory(shared: &Shared, id: &str) -> bool {
-    let inspected = shared.docker.inspect_container(id, None::<InspectContainerOptions>).await.ok();
-    if inspected.and_then(|i| i.state).and_then(|s| s.oom_killed) == Some(true) {
-        return true;
-    }
-    for _ in 0..OOM_LOOKS {
-        if lock(&shared.out_of_memory).contains(id) {
-            return true;
+    let inspected = async {
+        let state = shared.docker.inspect_container(id, None::<InspectContainerOptions>).await.ok().and_then(|i| i.state);
+        state.and_then(|s| s.oom_killed) == Some(true)
+    };
+    let told = async {
+        for _ in 0..OOM_LOOKS {
+            if lock(&shared.out_of_memory).contains(id) {
+                return true;
+            }
+            tokio::time::sleep(OOM_WAIT).await;
         }
-        tokio::time::sleep(OOM_WAIT).await;
+        lock(&shared.out_of_memory).contains(id)
+    };
+    // Together: while Docker takes a dead container apart, an answer about it takes as long as the wait for the event.
+    tokio::pin!(inspected, told);
+    tokio::select! {
+        yes = &mut inspected => yes || told.await,
+        yes = &mut told => yes || inspected.await,
     }
-    lock(&shared.out_of_memory).contains(id)
 }

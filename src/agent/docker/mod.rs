@@ -114,6 +114,8 @@ struct Shared {
     ended: Mutex<BTreeSet<RuntimeId>>,
     /// The kernel killed a process of it for memory since it was last started.
     out_of_memory: Mutex<BTreeSet<RuntimeId>>,
+    /// Docker sent it SIGKILL, and it has not died yet.
+    killed: Mutex<BTreeSet<RuntimeId>>,
     pool: pause_pool::Pool,
     /// dockerd makes about eight network namespaces a second, whatever it is asked: more at once only wait inside it.
     own_network_starts: Semaphore,
@@ -172,6 +174,7 @@ impl DockerEngine {
             stored_more: Notify::new(),
             ended: Mutex::default(),
             out_of_memory: Mutex::default(),
+            killed: Mutex::default(),
             pool: pause_pool::Pool::default(),
             own_network_starts: Semaphore::new(4),
             joined_starts: Semaphore::new(8),

@@ -252,52 +252,72 @@ fn finished(id: &str, s: &Sampled, before: Option<(u64, Instant)>, at: Instant, 
     }
 }
 
+/// The kernel makes such a file when it is read, whole up to a page: what is shorter than half of one needs no second read to know
+/// its end, nor its size beforehand. That is a third of the calls of `read_to_string`, and most of a sample's cost is calls.
 fn read(path: &Path, text: &mut String) -> io::Result<()> {
-    text.clear();
-    File::open(path)?.read_to_string(text).map(|_| ())
+    let mut bytes = std::mem::take(text).into_bytes();
+    bytes.resize(READ_AT_ONCE, 0);
+    let mut file = File::open(path)?;
+    let mut filled = 0;
+    loop {
+        let more = file.read(&mut bytes[filled..])?;
+        filled += more;
+        if more < HALF_A_PAGE {
+            break;
+        }
+        bytes.resize(filled + READ_AT_ONCE, 0);
+    }
+    bytes.truncate(filled);
+    *text = String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok(())
 }
+
+const READ_AT_ONCE: usize = 4_096;
+const HALF_A_PAGE: usize = 2_048;
 
 fn near_the_limit(c: &Counters) -> bool {
     c.memory_limit > 0 && c.memory_usage > c.memory_limit / 10 * 9
 }
 
 fn read_v1(c: &mut Counters, at: &Directories, full: bool, slow: bool, text: &mut String) -> io::Result<()> {
-    let mut file = |controller: &str, name: &str| match at.of(controller) {
-        Some(directory) => read(&directory.join(name), text).map(|()| std::mem::take(text)),
+    let mut file = |controller: &str, name: &str, take: &mut dyn FnMut(&str)| match at.of(controller) {
+        Some(directory) => read(&directory.join(name), text).map(|()| take(text)),
         None => Err(io::ErrorKind::NotFound.into()),
     };
-    c.cpu_total_ns = counters::single(&file("cpuacct", "cpuacct.usage")?);
-    c.memory_usage = counters::single(&file("memory", "memory.usage_in_bytes")?);
+    file("cpuacct", "cpuacct.usage", &mut |t| c.cpu_total_ns = counters::single(t))?;
+    file("memory", "memory.usage_in_bytes", &mut |t| c.memory_usage = counters::single(t))?;
     // What follows may be missing on some kernels: then it stays as it is.
-    let _ = file("cpu", "cpu.stat").map(|t| counters::cpu_stat(c, &t));
-    let _ = file("pids", "pids.current").map(|t| c.processes = counters::single(&t));
+    let _ = file("cpu", "cpu.stat", &mut |t| counters::cpu_stat(c, t));
+    let _ = file("pids", "pids.current", &mut |t| c.processes = counters::single(t));
     if full || near_the_limit(c) {
-        let _ = file("memory", "memory.stat").map(|t| counters::memory_stat_v1(c, &t));
+        let _ = file("memory", "memory.stat", &mut |t| counters::memory_stat_v1(c, t));
     }
     if slow {
-        let _ = file("cpuacct", "cpuacct.stat").map(|t| counters::cpuacct_stat_v1(c, &t));
-        let _ = file("blkio", "blkio.throttle.io_service_bytes_recursive").map(|t| counters::blkio_v1(c, &t));
-        let _ = file("memory", "memory.oom_control").map(|t| counters::oom_kills(c, &t));
+        let _ = file("cpuacct", "cpuacct.stat", &mut |t| counters::cpuacct_stat_v1(c, t));
+        let _ = file("blkio", "blkio.throttle.io_service_bytes_recursive", &mut |t| counters::blkio_v1(c, t));
+        let _ = file("memory", "memory.oom_control", &mut |t| counters::oom_kills(c, t));
     }
     Ok(())
 }
 
 fn read_v2(c: &mut Counters, at: &Directories, full: bool, slow: bool, text: &mut String) -> io::Result<()> {
     let directory = at.of("").ok_or(io::ErrorKind::NotFound)?;
-    let mut file = |name: &str| read(&directory.join(name), text).map(|()| std::mem::take(text));
-    counters::cpu_stat(c, &file("cpu.stat")?);
-    c.memory_usage = counters::single(&file("memory.current")?);
+    let mut file = |name: &str, take: &mut dyn FnMut(&str)| read(&directory.join(name), text).map(|()| take(text));
+    file("cpu.stat", &mut |t| counters::cpu_stat(c, t))?;
+    file("memory.current", &mut |t| c.memory_usage = counters::single(t))?;
     // What follows may be missing on some kernels: then it stays as it is.
-    let _ = file("pids.current").map(|t| c.processes = counters::single(&t));
+    let _ = file("pids.current", &mut |t| c.processes = counters::single(t));
     if full || near_the_limit(c) {
-        let _ = file("memory.stat").map(|t| counters::memory_stat_v2(c, &t));
+        let _ = file("memory.stat", &mut |t| counters::memory_stat_v2(c, t));
     }
     if slow {
-        let own = file("memory.max").map_or(0, |t| counters::limit(&t));
-        let task = file("../memory.max").map_or(0, |t| counters::limit(&t));
-        c.memory_limit = [own, task].into_iter().filter(|l| *l > 0).min().unwrap_or(0);
-        let _ = file("io.stat").map(|t| counters::io_stat_v2(c, &t));
-        let _ = file("memory.events").map(|t| counters::oom_kills(c, &t));
+        let mut limits = [0, 0];
+        for (limit, name) in limits.iter_mut().zip(["memory.max", "../memory.max"]) {
+            let _ = file(name, &mut |t| *limit = counters::limit(t));
+        }
+        c.memory_limit = limits.into_iter().filter(|l| *l > 0).min().unwrap_or(0);
+        let _ = file("io.stat", &mut |t| counters::io_stat_v2(c, t));
+        let _ = file("memory.events", &mut |t| counters::oom_kills(c, t));
     }
     Ok(())
 }
