@@ -114,7 +114,7 @@ impl Core {
 
     pub async fn open_with(config: Config, local_agent: bool, clock: SharedClock, ids: SharedIds) -> anyhow::Result<Core> {
         config.check()?;
-        let store = Store::open(config.data_dir.as_deref(), clock.clone(), &ids.instance().to_string())?;
+        let store = Store::open(config.data_dir.as_deref(), clock.clone(), ids.instance().as_str())?;
         Core::with_store(config, store, local_agent, clock, ids).await
     }
 
@@ -233,7 +233,11 @@ impl Loops {
 }
 
 pub fn make_wire(app: &Arc<App>) -> Wire<App> {
-    Wire { app: app.clone(), services: api::services(), observe: observe_call, span: observe::call_span }
+    let services = api::services();
+    for service in &services {
+        service.operations.iter().for_each(|operation| observe::operation_known(service.signs, operation.name));
+    }
+    Wire { app: app.clone(), services, observe: observe_call, span: observe::call_span }
 }
 
 fn make_doors(core: &Core, hub: &Arc<Hub>) -> Doors {
@@ -275,7 +279,8 @@ impl Running {
     /// Starts the agent of this process on `engine`.
     pub fn start_agent<E: Engine>(&mut self, engine: Arc<E>) {
         let config = AgentConfig {
-            zone: self.core.config.zone.clone(),
+            // Every ECS instance is in a zone: the first of the region, as ECS names it, unless one is given.
+            zone: Some(self.core.config.zone.clone().unwrap_or_else(|| format!("{}a", self.core.config.region))),
             attributes: self.core.config.attributes.clone(),
             instance: self.core.app.local_instance.clone(),
             ..AgentConfig::new(self.core.config.cluster.as_str())

@@ -21,11 +21,30 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("export", &["model", "store", "telemetry", "observe", "api"]),
     ("http", &["api", "wire", "telemetry", "export", "model"]),
     ("sim", &["model", "decide", "store", "control", "telemetry", "agent", "clock", "ids", "api", "wire", "schedule", "app"]),
-    ("cli", &["model", "app", "agent", "bench", "demo", "load", "observe", "clock", "telemetry", "testbed", "store", "sim"]),
+    (
+        "cli",
+        &[
+            "model",
+            "app",
+            "agent",
+            "bench",
+            "demo",
+            "load",
+            "web",
+            "observe",
+            "clock",
+            "telemetry",
+            "testbed",
+            "store",
+            "sim",
+            "export",
+            "ids",
+        ],
+    ),
 ];
 
 /// Wiring and programs of their own: may import what they like.
-const EDGES: &[&str] = &["app", "main", "lib", "pause", "testbed", "demo", "load", "bench"];
+const EDGES: &[&str] = &["app", "main", "lib", "pause", "testbed", "demo", "load", "web", "bench"];
 
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {

@@ -2,7 +2,7 @@
 //! container's fault), and runs in a span of its own.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{Instrument, Span};
 
@@ -13,6 +13,7 @@ use crate::clock::SharedClock;
 use crate::decide::container::{PAUSE, State, Step, Which};
 use crate::model::Millis;
 use crate::model::link::Assignment;
+use crate::observe;
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -64,7 +65,7 @@ pub async fn call<E: Engine>(
                 let id = id_of(&state, *which);
                 // A pause that somebody started again counts as ended, and yet runs.
                 if *which == Which::Pause
-                    && let Err(error) = several_times(STOP_TRIES, || tools.engine.stop(id, 0)).await
+                    && let Err(error) = several_times(STOP_TRIES, || counted("stop", tools.engine.stop(id, 0))).await
                 {
                     return Outcome::Removed(Err(error));
                 }
@@ -117,6 +118,14 @@ fn id_of(state: &State, which: Which) -> &str {
     known.runtime_id.as_deref().unwrap_or_default()
 }
 
+/// One call to the engine, counted and timed; what is tried again counts again.
+async fn counted<T>(operation: &str, call: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+    let begun = Instant::now();
+    let answer = call.await;
+    observe::engine_call(operation, answer.is_ok(), begun.elapsed());
+    answer
+}
+
 /// Grows from a tenth of a second to two: an engine that is back is found soon.
 struct Patience(Duration);
 
@@ -143,7 +152,7 @@ pub async fn until_reached<T, F: Future<Output = Result<T, EngineError>>>(mut as
 
 async fn pull<E: Engine>(tools: &Tools<E>, image: &str) -> Result<Pulled, EngineError> {
     let _pass = tools.lanes.pull().await;
-    until_reached(|| tools.engine.pull(image)).await
+    until_reached(|| counted("pull", tools.engine.pull(image))).await
 }
 
 async fn create<E: Engine>(tools: &Tools<E>, task: &Assignment, index: usize, state: &State) -> Result<RuntimeId, EngineError> {
@@ -152,7 +161,7 @@ async fn create<E: Engine>(tools: &Tools<E>, task: &Assignment, index: usize, st
     let _pass = tools.lanes.create().await;
     let mut patience = Patience::new();
     loop {
-        match tools.engine.create(&spec).await {
+        match counted("create", tools.engine.create(&spec)).await {
             Err(error) if error.unreachable => patience.wait().await,
             answer => return answer,
         }
@@ -168,7 +177,7 @@ async fn pause<E: Engine>(tools: &Tools<E>, task: &Assignment) -> Result<(Runtim
     let _pass = tools.lanes.start(true).await;
     let mut patience = Patience::new();
     loop {
-        match tools.engine.pause(&task.task, task.cluster.as_str()).await {
+        match counted("pause", tools.engine.pause(&task.task, task.cluster.as_str())).await {
             Err(error) if error.unreachable => patience.wait().await,
             answer => return answer,
         }
@@ -181,17 +190,17 @@ async fn pause<E: Engine>(tools: &Tools<E>, task: &Assignment) -> Result<(Runtim
 }
 
 async fn find<E: Engine>(tools: &Tools<E>, is: impl Fn(&Observed) -> bool) -> Result<Option<Observed>, EngineError> {
-    Ok(until_reached(|| tools.engine.list()).await?.into_iter().find(|o| is(o)))
+    Ok(until_reached(|| counted("list", tools.engine.list())).await?.into_iter().find(|o| is(o)))
 }
 
 async fn start<E: Engine>(tools: &Tools<E>, task: &Assignment, id: &str) -> Result<Started, EngineError> {
     let _pass = tools.lanes.start(makes_network(task.network_mode)).await;
-    until_reached(|| tools.engine.start(id)).await
+    until_reached(|| counted("start", tools.engine.start(id))).await
 }
 
 async fn stop<E: Engine>(tools: &Tools<E>, id: &str, grace_ms: Millis) -> Result<Option<Observed>, EngineError> {
     let pass = tools.lanes.stop().await;
-    several_times(STOP_TRIES, || tools.engine.stop(id, grace_ms)).await?;
+    several_times(STOP_TRIES, || counted("stop", tools.engine.stop(id, grace_ms))).await?;
     drop(pass);
     // Cut short by the die event: see the runner.
     tokio::time::sleep(DEATH_MAY_TAKE).await;
@@ -200,12 +209,12 @@ async fn stop<E: Engine>(tools: &Tools<E>, id: &str, grace_ms: Millis) -> Result
 
 async fn remove<E: Engine>(tools: &Tools<E>, id: &str) -> Result<(), EngineError> {
     let _pass = tools.lanes.remove().await;
-    several_times(REMOVE_TRIES, || tools.engine.remove(id)).await
+    several_times(REMOVE_TRIES, || counted("remove", tools.engine.remove(id))).await
 }
 
 async fn clean_up<E: Engine>(tools: &Tools<E>, task: &Assignment) -> Result<(), EngineError> {
     let _pass = tools.lanes.remove().await;
-    several_times(REMOVE_TRIES, || tools.engine.clean_up(&task.task)).await
+    several_times(REMOVE_TRIES, || counted("clean_up", tools.engine.clean_up(&task.task))).await
 }
 
 async fn several_times<T, F: Future<Output = Result<T, EngineError>>>(
@@ -226,7 +235,7 @@ async fn several_times<T, F: Future<Output = Result<T, EngineError>>>(
 
 /// Stops and removes a container that a lost answer left behind beside the one in use.
 pub async fn discard<E: Engine>(tools: Arc<Tools<E>>, id: RuntimeId) {
-    let stopped = several_times(STOP_TRIES, || tools.engine.stop(&id, 0)).await;
+    let stopped = several_times(STOP_TRIES, || counted("stop", tools.engine.stop(&id, 0))).await;
     let removed = remove(&tools, &id).await;
     if let Err(error) = stopped.and(removed) {
         tracing::warn!(container = id, %error, "a superfluous container could not be removed");

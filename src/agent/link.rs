@@ -58,6 +58,9 @@ pub enum Broken {
     Socket(#[from] Box<tungstenite::Error>),
     #[error("the token cannot be sent in a header")]
     Token(#[from] InvalidHeaderValue),
+    /// The server answered, and no: its own words say why and what to do.
+    #[error("{0}")]
+    Turned(String),
     #[error("no answer within {}s", CONNECT.as_secs())]
     NoAnswer,
     #[error("silent for {}s", SILENCE.as_secs())]
@@ -70,7 +73,17 @@ pub enum Broken {
 
 impl From<tungstenite::Error> for Broken {
     fn from(error: tungstenite::Error) -> Broken {
-        Broken::Socket(Box::new(error))
+        match error {
+            tungstenite::Error::Http(answer) => {
+                let words = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                Broken::Turned(format!(
+                    "refused with {}: {}",
+                    answer.status(),
+                    words.trim().chars().take(300).collect::<String>()
+                ))
+            }
+            other => Broken::Socket(Box::new(other)),
+        }
     }
 }
 

@@ -99,8 +99,12 @@ pub async fn run(target: Target, args: LogsArgs) -> anyhow::Result<ExitCode> {
     let mut lines = first_lines(&client, &mut sources, &args).await?;
     let labelled = sources.len() > 1 || (args.follow && what.may_grow());
     screen::say(&printer.print(&mut lines, &sources, labelled))?;
+    if !args.follow {
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut looks = 0;
-    while args.follow {
+    // Until the person has seen enough.
+    loop {
         tokio::time::sleep(LOOK_AGAIN).await;
         looks += 1;
         if looks % LOOKS_PER_SEARCH == 0 && what.may_grow() {
@@ -115,7 +119,6 @@ pub async fn run(target: Target, args: LogsArgs) -> anyhow::Result<ExitCode> {
         screen::say(&printer.print(&mut lines, &sources, labelled))?;
         sources.retain(|s| !s.is_done());
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// What is there already: the newest lines, or all since a time.

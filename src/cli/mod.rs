@@ -97,6 +97,12 @@ pub enum Command {
     Gaps(gaps::GapsArgs),
     /// Tell whether Beaufort is up
     Health(health::HealthArgs),
+    /// Show a service scale with its load and explain itself: a Beaufort, a sample service and a load in one command
+    Demo(crate::demo::Args),
+    /// Offer requests at a rate, whatever becomes of them
+    Load(crate::load::command::Args),
+    /// Serve the sample service that the demo scales
+    Web(crate::web::Args),
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -116,6 +122,9 @@ fn run(target: Target, command: Command) -> anyhow::Result<ExitCode> {
         Command::Scale(args) => in_one_thread(scale::run(target, args)),
         Command::Gaps(args) => in_one_thread(gaps::run(target, args)),
         Command::Health(args) => in_one_thread(health::run(target, args)),
+        Command::Demo(args) => in_workers(crate::demo::run(args)),
+        Command::Load(args) => in_workers(async move { crate::load::command::run(args, &target.endpoint).await }),
+        Command::Web(args) => in_workers(async { crate::web::run(args).await.map(|()| ExitCode::SUCCESS) }),
         Command::Completion(args) => completion::run(&args),
     }
 }

@@ -41,6 +41,10 @@ fn lines_that_are_understood() {
         "scale web 0 --timeout 10s",
         "gaps --json",
         "health",
+        "demo --once --keep --json",
+        "load http://127.0.0.1:80/ http://127.0.0.1:81/ --rate 5.5 --for 500ms --json",
+        "load service/c/web --profile p --path /x --container-port 80 --health /h --in-flight 5 --timeout 2s",
+        "web --port 1 --cpu-ms 2.5 --latency-ms 1 --error-rate 0.1 --memory-mib 5 --concurrency 3 --drain-ms 0",
         "completion fish",
     ] {
         if let Err(error) = parse(line) {
@@ -70,6 +74,10 @@ fn lines_that_are_refused() {
         ("scale web", ErrorKind::MissingRequiredArgument),
         ("scale web -1", ErrorKind::UnknownArgument),
         ("scale web many", ErrorKind::ValueValidation),
+        ("load", ErrorKind::MissingRequiredArgument),
+        ("load http://h/ --rate 5 --profile f", ErrorKind::ArgumentConflict),
+        ("load http://h/ --for 5", ErrorKind::ValueValidation),
+        ("web --error-rate 2", ErrorKind::ValueValidation),
         ("completion tcsh", ErrorKind::InvalidValue),
         ("--version", ErrorKind::DisplayVersion),
     ] {

@@ -55,7 +55,7 @@ Examples:
   beaufort up --agent-token-file token              let agents of other hosts join (beaufort agent)
 
 Then, in another terminal:
-  export AWS_ENDPOINT_URL=http://127.0.0.1:4566 AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x
+  export AWS_ENDPOINT_URL=http://127.0.0.1:4566 AWS_DEFAULT_REGION=us-east-1 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x
   aws ecs list-clusters
 
 Traces, metrics and logs of Beaufort itself leave by OTLP where OTEL_EXPORTER_OTLP_ENDPOINT points to.
@@ -182,7 +182,10 @@ fn greeting(address: SocketAddr, config: &Config, local_agent: bool, paint: Pain
         ("endpoint", url.clone()),
         (
             "aws-cli",
-            format!("export AWS_ENDPOINT_URL={url} AWS_REGION={} AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x", config.region),
+            format!(
+                "export AWS_ENDPOINT_URL={url} AWS_DEFAULT_REGION={} AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x",
+                config.region
+            ),
         ),
         ("metrics", format!("{url}/metrics")),
         ("data", data),
@@ -203,19 +206,20 @@ fn greeting(address: SocketAddr, config: &Config, local_agent: bool, paint: Pain
 
 async fn finish(running: Running, engine: Option<Arc<DockerEngine>>, telemetry: Telemetry) -> anyhow::Result<ExitCode> {
     let stop_tasks = running.core.config.stop_tasks_on_exit;
-    if stop_tasks && engine.is_some() {
-        if let Err(error) = running.stop_tasks().await {
-            tracing::warn!(%error, "not every task was stopped");
-        }
+    if stop_tasks
+        && engine.is_some()
+        && let Err(error) = running.stop_tasks().await
+    {
+        tracing::warn!(%error, "not every task was stopped");
     }
     if let Some(engine) = engine.as_ref().filter(|_| stop_tasks) {
         removed(engine).await;
     }
     running.stop().await;
-    if let Some(engine) = engine.filter(|_| stop_tasks) {
-        if let Err(error) = engine.shutdown_cleanup().await {
-            tracing::warn!(%error, "something of ours may be left in Docker");
-        }
+    if let Some(engine) = engine.filter(|_| stop_tasks)
+        && let Err(error) = engine.shutdown_cleanup().await
+    {
+        tracing::warn!(%error, "something of ours may be left in Docker");
     }
     tracing::info!("ended");
     // The exporters wait on threads of their own.
@@ -250,7 +254,7 @@ mod tests {
             format!(
                 "Beaufort {version} serves cluster default in us-east-1\n\
                  \x20 endpoint  http://127.0.0.1:4566\n\
-                 \x20 aws-cli   export AWS_ENDPOINT_URL=http://127.0.0.1:4566 AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x\n\
+                 \x20 aws-cli   export AWS_ENDPOINT_URL=http://127.0.0.1:4566 AWS_DEFAULT_REGION=us-east-1 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x\n\
                  \x20 metrics   http://127.0.0.1:4566/metrics\n\
                  \x20 data      /d\n"
             )

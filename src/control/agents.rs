@@ -15,7 +15,7 @@ use crate::decide::{definition, service as service_rules, task as rules};
 use crate::model::instance::{Instance, InstanceStatus};
 use crate::model::link::{Assignment, FromAgent, Hello, LINK_VERSION, TaskReport, ToAgent, UsageBatch};
 use crate::model::log::LineBatch;
-use crate::model::task::Task;
+use crate::model::task::{StopCode, Task};
 use crate::model::{InstanceId, TaskId};
 use crate::store::{self, Change, Commit, State, Tx};
 use crate::telemetry::ingest::TaskFacts;
@@ -371,7 +371,11 @@ fn count_for_deployment(tx: &mut Tx, before: &Task, after: &Task) {
     let (Some(key), Some(deployment)) = (after.service_key(), &after.deployment) else { return };
     let started = before.started_at.is_none() && after.started_at.is_some();
     let failed = !before.is_stopped() && after.is_stopped() && rules::never_ran(after);
-    if !started && !failed {
+    let ended_early = !before.is_stopped()
+        && after.is_stopped()
+        && after.stop_code == Some(StopCode::EssentialContainerExited)
+        && after.started_at.is_some_and(|at| tx.now.since(at) < service_rules::EARLY_MS);
+    if !started && !failed && !ended_early {
         return;
     }
     let Some(service) = tx.state().services.get(&key) else { return };
@@ -379,8 +383,11 @@ fn count_for_deployment(tx: &mut Tx, before: &Task, after: &Task) {
     let now = tx.now;
     if started {
         service_rules::after_task_started(&mut service, deployment, now);
-    } else {
+    }
+    if failed {
         service_rules::after_task_failed(&mut service, deployment, now);
+    } else if ended_early {
+        service_rules::after_task_ended_early(&mut service, deployment, now);
     }
     tx.put(service);
 }

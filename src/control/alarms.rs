@@ -122,7 +122,7 @@ impl Schedule {
 /// Looks at one alarm now and says when to look again.
 pub async fn evaluate(control: &Arc<Control>, schedule: &mut Schedule, asked: &mut scaling::Asked, name: &str) {
     let (state, now) = (control.store.snapshot(), control.clock.now());
-    let Some(alarm) = state.alarms.get(name).cloned() else { return };
+    let Some(alarm) = state.alarms.get(name).cloned() else { return asked.forget(name) };
     let settle = control.settings.settle_ms;
     schedule.at(name, Some(rules::next_evaluation(&alarm, now, settle)));
     let range = rules::range(&alarm, now, settle);
@@ -149,6 +149,7 @@ pub async fn evaluate(control: &Arc<Control>, schedule: &mut Schedule, asked: &m
     } else {
         current.recent = verdict.recent;
     }
+    asked.saw(&current);
     if current.actions_enabled && current.state == AlarmState::Alarm {
         scaling::on_alarm(control, asked, &current).await;
     }

@@ -21,15 +21,41 @@ use crate::store::{self, Change, State, Tx};
 
 /// What each policy last answered, so that the ledger holds a wait once and not every second.
 #[derive(Default)]
-pub struct Asked(BTreeMap<String, ReasonCode>);
+pub struct Asked {
+    answers: BTreeMap<String, ReasonCode>,
+    /// The newest values of policies' own alarms: the store has those of the last transition only.
+    newest: BTreeMap<String, Vec<f64>>,
+}
+
+impl Asked {
+    /// What an evaluation has just seen.
+    pub fn saw(&mut self, alarm: &Alarm) {
+        if alarm.owned_by_policy.is_some() {
+            self.newest.insert(alarm.name.clone(), alarm.recent.clone());
+        }
+    }
+
+    pub fn forget(&mut self, alarm: &str) {
+        self.newest.remove(alarm);
+    }
+
+    /// Of the alarms that the service's policies made for themselves.
+    fn newest_of(&self, state: &State, key: &ServiceKey) -> Newest {
+        let names = state.policies_of_service(key).flat_map(|p| p.alarms.iter());
+        names.filter_map(|name| Some((name.clone(), self.newest.get(name)?.clone()))).collect()
+    }
+}
+
+type Newest = BTreeMap<String, Vec<f64>>;
 
 /// Lets every policy that the alarm names answer it. `alarm` carries the newest values, which the store may not.
 pub async fn on_alarm(control: &Arc<Control>, asked: &mut Asked, alarm: &Alarm) {
     let state = control.store.snapshot();
     for action in &alarm.alarm_actions {
         let Some(policy) = policy_of(&state, action).cloned() else { continue };
-        let Some(code) = answer(control, &state, &policy, alarm) else { continue };
-        let known = asked.0.insert(policy.arn.clone(), code) == Some(code);
+        let newest = asked.newest_of(&state, &policy.service);
+        let Some(code) = answer(control, &state, &policy, alarm, &newest) else { continue };
+        let known = asked.answers.insert(policy.arn.clone(), code) == Some(code);
         let acts = matches!(code, ReasonCode::ScaledOut | ReasonCode::ScaledIn);
         if !acts && known {
             continue;
@@ -42,7 +68,7 @@ pub async fn on_alarm(control: &Arc<Control>, asked: &mut Asked, alarm: &Alarm) 
         let stored = control
             .store
             .update(cause, move |tx| {
-                run_policy(&inner.ids, tx, &policy, &alarm, &action, trace);
+                run_policy(&inner.ids, tx, &policy, &alarm, &newest, &action, trace);
                 Ok::<_, store::Error>(())
             })
             .await;
@@ -53,14 +79,20 @@ pub async fn on_alarm(control: &Arc<Control>, asked: &mut Asked, alarm: &Alarm) 
 }
 
 /// What the policy would answer now.
-fn answer(control: &Control, state: &State, policy: &ScalingPolicy, alarm: &Alarm) -> Option<ReasonCode> {
+fn answer(control: &Control, state: &State, policy: &ScalingPolicy, alarm: &Alarm, newest: &Newest) -> Option<ReasonCode> {
     let now = control.clock.now();
-    with_inputs(state, policy, alarm, |inputs| match autoscale::decide(inputs, now) {
+    with_inputs(state, policy, alarm, newest, |inputs| match autoscale::decide(inputs, now) {
         Scaling::To { reason, .. } | Scaling::Not { reason, .. } | Scaling::Wait { reason, .. } => reason.code,
     })
 }
 
-fn with_inputs<T>(state: &State, policy: &ScalingPolicy, alarm: &Alarm, f: impl FnOnce(&Inputs) -> T) -> Option<T> {
+fn with_inputs<T>(
+    state: &State,
+    policy: &ScalingPolicy,
+    alarm: &Alarm,
+    newest: &Newest,
+    f: impl FnOnce(&Inputs) -> T,
+) -> Option<T> {
     let key = &policy.service;
     let service = state.services.get(key).filter(|s| s.status == ServiceStatus::Active)?;
     let target = state.targets.get(key)?;
@@ -70,9 +102,13 @@ fn with_inputs<T>(state: &State, policy: &ScalingPolicy, alarm: &Alarm, f: impl 
         .cloned()
         .collect();
     // The low alarm is the second that a policy made.
-    let low: Vec<Option<Arc<Alarm>>> = others.iter().map(|p| state.alarms.get(p.alarms.get(1)?).cloned()).collect();
+    let live = |name: &String| {
+        let stored = state.alarms.get(name)?;
+        Some(Alarm { recent: newest.get(name).unwrap_or(&stored.recent).clone(), ..(**stored).clone() })
+    };
+    let low: Vec<Option<Alarm>> = others.iter().map(|p| live(p.alarms.get(1)?)).collect();
     let siblings: Vec<(&ScalingPolicy, Option<&Alarm>)> =
-        others.iter().zip(&low).map(|(policy, low)| (&**policy, low.as_deref())).collect();
+        others.iter().zip(&low).map(|(policy, low)| (&**policy, low.as_ref())).collect();
     Some(f(&Inputs {
         policy,
         target,
@@ -88,10 +124,18 @@ fn in_deployment(service: &Service) -> bool {
     service.deployments.len() > 1 || service.primary().is_some_and(|d| d.rollout == Rollout::InProgress)
 }
 
-fn run_policy(ids: &IdSource, tx: &mut Tx, policy: &ScalingPolicy, alarm: &Alarm, action: &str, trace: Option<String>) {
+fn run_policy(
+    ids: &IdSource,
+    tx: &mut Tx,
+    policy: &ScalingPolicy,
+    alarm: &Alarm,
+    newest: &Newest,
+    action: &str,
+    trace: Option<String>,
+) {
     let now = tx.now;
     let Some(policy) = tx.state().policies.get(&(policy.service.clone(), policy.name.clone())).cloned() else { return };
-    let decided = with_inputs(tx.state(), &policy, alarm, |inputs| {
+    let decided = with_inputs(tx.state(), &policy, alarm, newest, |inputs| {
         let scaling = autoscale::decide(inputs, now);
         let target = match &scaling {
             Scaling::To { desired, .. } => Some(autoscale::remember(inputs, *desired, now)),

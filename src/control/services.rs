@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -122,6 +123,7 @@ pub async fn step(control: &Arc<Control>, queue: &mut Queue, key: ServiceKey) {
         return;
     };
     let now = control.clock.now();
+    let begun = Instant::now();
     let plan = look(control, &state, &service, now);
     let mut wake_at = plan.wake_at;
     let news = queue.news(&key, &plan.waiting);
@@ -155,6 +157,7 @@ pub async fn step(control: &Arc<Control>, queue: &mut Queue, key: ServiceKey) {
         }
     }
     queue.timer(&key, wake_at);
+    observe::reconciled(begun.elapsed());
 }
 
 impl Queue {
@@ -204,6 +207,11 @@ fn apply(control: &Control, tx: &mut Tx, key: &ServiceKey, plan: Plan) -> bool {
                         trace = d.trace.clone();
                     }
                 });
+                match rollout {
+                    Rollout::Completed => observe::deployment_ended("completed"),
+                    Rollout::Failed => observe::deployment_ended("failed"),
+                    Rollout::InProgress => {}
+                }
                 remember(tx, key, format!("deployment {}", rollout.as_str()), reason, trace);
             }
             Action::DropDeployment { deployment } => {
@@ -253,8 +261,8 @@ fn start(
     let Some(service) = tx.state().services.get(key).cloned() else { return false };
     let Some(of) = service.deployments.iter().find(|d| d.id == *deployment) else { return false };
     let Some(definition) = tx.state().definitions.get(&of.definition).cloned() else { return false };
-    let span = tracing::info_span!("placement", service = %key, count, otel.name = "placement");
-    let cause = service.desired_trace.as_deref().filter(|_| of.rollout == Rollout::Completed).or(of.trace.as_deref());
+    let span = tracing::info_span!(parent: None, "placement", service = %key, count, otel.name = "placement");
+    let cause = service.desired_trace.as_deref().or(of.trace.as_deref());
     observe::set_parent(&span, cause);
     let entered = span.enter();
     let tags = match service.propagate_tags.as_deref() {
@@ -283,6 +291,7 @@ fn start(
         },
     );
     drop(entered);
+    observe::placements(launched.tasks.len(), launched.refusals.len());
     report(control, tx, key, launched, replacing, reason)
 }
 

@@ -6,18 +6,25 @@ use super::families::{Kind, Page, labels};
 use crate::api::App;
 use crate::model::link::UsageSample;
 use crate::model::service::{Rollout, Service, ServiceStatus};
+use crate::observe;
 use crate::store::State;
 use crate::telemetry::ingest::Latest;
 
 pub fn render(app: &App) -> String {
     let state = app.store.snapshot();
+    for service in state.services.values().filter(|s| s.status != ServiceStatus::Inactive) {
+        observe::service_known(&service.key);
+    }
+    for policy in state.policies.values() {
+        observe::policy_known(&policy.service, &policy.name);
+    }
     let mut page = Page::default();
     containers(&mut page, app, &state);
     services(&mut page, &state);
     instances(&mut page, &state);
     alarms(&mut page, &state);
     ourselves(&mut page, app, &state);
-    page.text.push_str(&crate::observe::render());
+    page.text.push_str(&observe::render());
     page.text
 }
 
@@ -258,6 +265,19 @@ fn ourselves(page: &mut Page, app: &App, state: &State) {
         [("", store.failed_commits as f64)],
     );
     page.family("beaufort_store_commit_seconds_total", Kind::Counter, "Time spent on commits.", [("", store.commit_seconds)]);
+    let (metrics, logs) = (app.metrics.stats(), app.logs.stats());
+    let dropped = [
+        ("usage_samples", app.ingest.unknown_samples()),
+        ("metric_points", metrics.dropped_points + metrics.refused_series_limit),
+        ("log_lines", logs.lost_lines + logs.refused_lines),
+    ];
+    page.family(
+        "beaufort_dropped_total",
+        Kind::Counter,
+        "What was dropped because a bound was passed or nobody knew whose it was.",
+        dropped.iter().map(|(what, n)| (labels([("what", *what)]), *n as f64)),
+    );
+    page.family("beaufort_log_events_total", Kind::Counter, "Log events stored.", [("", logs.events_stored as f64)]);
     let sizes = [
         ("tasks", state.tasks.len()),
         ("services", state.services.len()),

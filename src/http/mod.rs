@@ -15,7 +15,7 @@ use http::{HeaderMap, Method, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::path::FullPath;
@@ -31,6 +31,9 @@ pub use link::AgentDoor;
 const MAX_DRAINED: usize = 8 * MAX_BODY;
 /// Requests that may be read or answered at the same time over all connections; more wait.
 const MAX_IN_FLIGHT: usize = 1_024;
+/// Connections that may wait to be accepted. When more come at once than tokio's usual 1,024, the kernel answers with SYN cookies, and
+/// resets those whose last packet it had to drop.
+const BACKLOG: u32 = 4_096;
 /// How long a stop waits for requests that are being answered.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(3);
 
@@ -71,7 +74,11 @@ pub async fn serve(listener: TcpListener, doors: Arc<Doors>, stop: CancellationT
 }
 
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A start right after an end finds connections of before that linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn routes(doors: Arc<Doors>) -> impl Filter<Extract = (Response<Bytes>,), Error = Infallible> + Clone + Send + Sync + 'static {

@@ -15,7 +15,6 @@ pub(super) struct Counters {
     pub alarm_evaluations: IntCounter,
     pub alarm_transitions: IntCounterVec,
     pub scaling_decisions: IntCounterVec,
-    pub dropped: IntCounterVec,
     pub engine_calls: IntCounterVec,
     pub engine_seconds: HistogramVec,
 }
@@ -77,7 +76,6 @@ impl Counters {
                 "Answers of scaling policies to alarms, by direction and outcome.",
                 &["cluster", "service", "policy", "direction", "outcome"],
             ),
-            dropped: counter("beaufort_dropped_total", "What was dropped because a bound was passed.", &["what"]),
             engine_calls: counter(
                 "beaufort_docker_requests_total",
                 "Calls to Docker, by operation and outcome.",
@@ -96,8 +94,10 @@ impl Counters {
         for outcome in ["completed", "failed"] {
             counters.deployments.with_label_values(&[outcome]);
         }
-        for what in ["usage_samples", "spans"] {
-            counters.dropped.with_label_values(&[what]);
+        for operation in ["pull", "create", "start", "pause", "stop", "remove", "list", "clean_up"] {
+            for outcome in ["ok", "error"] {
+                counters.engine_calls.with_label_values(&[operation, outcome]);
+            }
         }
         counters
     }

@@ -10,12 +10,21 @@ mod trace;
 use std::time::Duration;
 
 use crate::model::decision::ReasonCode;
+use crate::model::task::StopCode;
 use crate::model::{ClusterName, ServiceKey, ServiceName};
 
 pub use counters::render;
 pub use trace::{call_span, link, set_parent, traceparent};
 
 use counters::COUNTERS;
+
+const STOP_CODES: [StopCode; 5] = [
+    StopCode::TaskFailedToStart,
+    StopCode::EssentialContainerExited,
+    StopCode::UserInitiated,
+    StopCode::ServiceSchedulerInitiated,
+    StopCode::TerminationNotice,
+];
 
 /// An AWS call was answered.
 pub fn api_call(service: &str, operation: &str, status: u16, took: Duration) {
@@ -26,6 +35,29 @@ pub fn api_call(service: &str, operation: &str, status: u16, took: Duration) {
     };
     COUNTERS.api_requests.with_label_values(&[service, operation, code]).inc();
     COUNTERS.api_seconds.with_label_values(&[service, operation]).observe(took.as_secs_f64());
+}
+
+/// An operation is served: its counters start at zero.
+pub fn operation_known(service: &str, operation: &str) {
+    for code in ["2xx", "4xx", "5xx"] {
+        COUNTERS.api_requests.with_label_values(&[service, operation, code]);
+    }
+}
+
+/// A service is there: its counters start at zero.
+pub fn service_known(key: &ServiceKey) {
+    for code in STOP_CODES {
+        COUNTERS.task_stops.with_label_values(&[key.cluster.as_str(), key.service.as_str(), code.as_str()]);
+    }
+}
+
+/// A scaling policy is there: its counters start at zero.
+pub fn policy_known(service: &ServiceKey, policy: &str) {
+    for (direction, outcome) in [("out", "applied"), ("out", "at_max"), ("in", "applied"), ("in", "at_min"), ("none", "cooldown")]
+    {
+        let labels = [service.cluster.as_str(), service.service.as_str(), policy, direction, outcome];
+        COUNTERS.scaling_decisions.with_label_values(&labels);
+    }
 }
 
 /// A task has reached STOPPED.
@@ -75,11 +107,6 @@ pub fn scaling_decision(service: &ServiceKey, policy: &str, code: ReasonCode) {
     };
     let labels = [service.cluster.as_str(), service.service.as_str(), policy, direction, &outcome];
     COUNTERS.scaling_decisions.with_label_values(&labels).inc();
-}
-
-/// Samples or lines that were dropped because a bound was passed.
-pub fn dropped(what: &str, count: u64) {
-    COUNTERS.dropped.with_label_values(&[what]).inc_by(count);
 }
 
 /// A call to the container engine ended.

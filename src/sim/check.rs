@@ -22,7 +22,7 @@ pub struct Checks {
     pub breaches: Vec<String>,
     pub commits: u64,
     pub decisions: u64,
-    /// Of everything that was committed, in order: equal for equal seeds.
+    /// Of everything that was committed, in order: two runs with the same digest did the same.
     pub digest: u32,
     now: Timestamp,
 }

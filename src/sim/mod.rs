@@ -1,5 +1,5 @@
 //! A deterministic world: the real store, control loops, decisions, telemetry, API and agents on simulated engines, one thread and
-//! one time. A seed decides everything that happens; faults come in a safety phase, and a fault-free liveness phase must bring
+//! one time. A seed decides what goes wrong and when, not yet the order within one moment; faults come in a safety phase, and a fault-free liveness phase must bring
 //! everything to what was asked for.
 //!
 //! Owns faults and checks. Never a rule of its own: what runs here is what runs in production. Start reading at [`run`].

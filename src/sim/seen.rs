@@ -35,10 +35,7 @@ pub struct Seen {
 impl Seen {
     pub fn of(state: &State) -> Seen {
         let mut seen = Seen { revision: state.revision, ..Seen::default() };
-        fn put<K: Clone, V: Clone>(to: &mut Seen, rows: &imbl::OrdMap<K, V>, change: impl Fn(K, Option<V>) -> Change)
-        where
-            K: Ord,
-        {
+        fn put<K: Ord + Clone, V: Clone>(to: &mut Seen, rows: &imbl::OrdMap<K, V>, change: impl Fn(K, Option<V>) -> Change) {
             rows.iter().for_each(|(key, row)| to.apply(&change(key.clone(), Some(row.clone()))));
         }
         put(&mut seen, &state.clusters, Change::Cluster);

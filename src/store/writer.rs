@@ -76,11 +76,13 @@ impl Job {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        // What the change causes hangs below its caller's span, though the writer runs it.
+        let span = tracing::Span::current();
         Job::Update(
             cause,
             Box::new(move |tx| {
                 // A panic must cost its own caller an error, not the writer its life.
-                let result = catch_unwind(AssertUnwindSafe(|| change(tx)))
+                let result = catch_unwind(AssertUnwindSafe(|| span.in_scope(|| change(tx))))
                     .unwrap_or_else(|payload| Err(Error::Panicked(panic_text(payload)).into()));
                 Outcome {
                     keep: result.is_ok(),

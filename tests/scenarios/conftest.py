@@ -68,6 +68,8 @@ class Beaufort:
         self.cluster = "c-" + uuid.uuid4().hex[:8]
         self.flags, self.command, self.env = list(flags), command, dict(env or {})
         self.process = None
+        # Everything that this Beaufort and its agents made on Docker carries one of these.
+        self.installations = set()
 
     def start(self, wait=True):
         args = [BINARY, self.command, "--listen", f"127.0.0.1:{self.port}", "--cluster", self.cluster]
@@ -84,7 +86,9 @@ class Beaufort:
         def healthy():
             assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.tail()}"
             try:
-                return self.get("/health")["status"] == "ok"
+                health = self.get("/health")
+                self.installations.add(health["installation"])
+                return health["status"] == "ok"
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 return False
 
@@ -185,11 +189,25 @@ def testbed(*command, name="main", **more):
 testbed.__test__ = False  # Its name only looks like a test.
 
 
-def clean_docker(cluster):
+def clean_docker(label):
+    """Removes what carries the label: containers, then networks and volumes."""
     for kind, remove in (("ps -aq", "rm -f"), ("network ls -q", "network rm"), ("volume ls -q", "volume rm -f")):
-        found = docker(*kind.split(), "--filter", f"label=com.amazonaws.ecs.cluster={cluster}").split()
+        found = docker(*kind.split(), "--filter", f"label={label}").split()
         if found:
             subprocess.run(["docker", *remove.split(), *found], capture_output=True)
+
+
+def own_images():
+    return set(docker("images", "-aq", "--no-trunc", "--filter", "label=beaufort.binary").split())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def images_are_left_as_found():
+    before = own_images()
+    yield
+    made = own_images() - before
+    if made:
+        subprocess.run(["docker", "rmi", "-f", *made], capture_output=True)
 
 
 @pytest.fixture
@@ -212,7 +230,9 @@ def make():
                 b.process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 b.kill()
-        clean_docker(b.cluster)
+        for installation in b.installations:
+            clean_docker(f"beaufort.installation={installation}")
+        clean_docker(f"com.amazonaws.ecs.cluster={b.cluster}")
     for tmp in dirs:
         shutil.rmtree(tmp, ignore_errors=True)
 

@@ -191,6 +191,7 @@ def test_an_agent_behind_the_link(make):
         for agent in agents:
             agent.send_signal(signal.SIGTERM)
             agent.wait(timeout=20)
+        server.installations |= {(server.dir / f"agent-{zone}" / "agent-id").read_text().strip() for zone in ("a", "b")}
 
 
 def test_a_wrong_token_is_told_so(make):

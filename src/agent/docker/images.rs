@@ -5,11 +5,11 @@ use std::io;
 use std::path::Path;
 
 use bollard::Docker;
-use bollard::query_parameters::CreateImageOptionsBuilder;
+use bollard::query_parameters::{CreateImageOptionsBuilder, RemoveImageOptions};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::connect::{PULL, failed, failure, status};
+use super::connect::{PULL, REMOVE, failed, failure, status};
 use super::{jsonfile, labels};
 use crate::agent::engine::{EngineError, Pulled};
 
@@ -102,6 +102,13 @@ pub async fn ensure_own(
         }
     }
     Ok(())
+}
+
+pub async fn remove(docker: &Docker, reference: &str) -> Result<(), EngineError> {
+    match docker.remove_image(reference, None::<RemoveImageOptions>, None).await {
+        Err(error) if status(&error) != Some(404) => Err(failed(REMOVE)(error)),
+        _ => Ok(()),
+    }
 }
 
 fn archive(binary: &[u8]) -> io::Result<Bytes> {

@@ -204,6 +204,11 @@ impl DockerEngine {
         images::ensure_own(&shared.docker, &shared.config.installation, reference, binary, entrypoint, command).await
     }
 
+    /// Removes an image that was made of our binary; one that is not there is removed already.
+    pub async fn remove_image(&self, reference: &str) -> Result<(), EngineError> {
+        images::remove(&self.shared.docker, reference).await
+    }
+
     /// Removes warm pause containers and networks: what belongs to the installation and to no task. Tasks are left alone.
     pub async fn shutdown_cleanup(&self) -> Result<(), EngineError> {
         pause_pool::shutdown(&self.shared).await?;

@@ -271,6 +271,8 @@ pub async fn update(cx: Cx, input: UpdateServiceInput) -> Result<ServiceOutput, 
             let fresh = deployment(tx, app, service.definition.clone(), service.network_configuration.clone());
             tell(tx, &service.key, &fresh, why);
             service.deployments.insert(0, fresh);
+            // Its tasks are this call's doing, no longer that of whoever moved the count before.
+            service.desired_trace = None;
             service.steady = false;
         }
         if service != *before {

@@ -16,7 +16,7 @@ use crate::model::service::NetworkConfiguration;
 use crate::model::tag::Tag;
 use crate::model::task::{LaunchType, Overrides, StopCode, Task};
 use crate::model::{ClusterName, TaskId};
-use crate::observe::traceparent;
+use crate::observe::{self, traceparent};
 use crate::schedule::{self, Launch, Launched, asked_by_user};
 use crate::shapes;
 use crate::store::{State, Tx};
@@ -120,6 +120,7 @@ pub async fn run(cx: Cx, input: RunTaskInput, tokens: Arc<Tokens>) -> Result<Tas
         let reason = asked_by_user(format!("RunTask asked for {count} of {}", ready.definition.key));
         let launch = launch(&asked, &ready, count as u32, &constraints, &strategy, reason);
         let launched = schedule::launch(tx, &app.ids, &launch);
+        observe::placements(launched.tasks.len(), launched.refusals.len());
         let remembered = token.map(|token| {
             let made = launched.tasks.iter().map(|t| t.id.clone()).collect();
             memory.remember(&ready.cluster, &token, request, made, tx.now);
@@ -211,6 +212,7 @@ pub async fn start(cx: Cx, input: StartTaskInput) -> Result<TasksOutput, Fault> 
             };
             let reason = asked_by_user(format!("StartTask asked for {} on this instance", ready.definition.key));
             let launched = schedule::launch_on(tx, &app.ids, &launch(&asked, &ready, 1, &[], &[], reason), &instance);
+            observe::placements(launched.tasks.len(), launched.refusals.len());
             let TasksOutput { tasks, failures } = output(tx.state(), app, &ready.cluster, launched);
             all.tasks.extend(tasks);
             all.failures.extend(failures);

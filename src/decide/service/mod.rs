@@ -157,6 +157,23 @@ pub fn after_task_failed(service: &mut Service, deployment: &DeploymentId, now: 
     }
 }
 
+/// A task that ends before it has run for so long ended as soon as it ran.
+pub const EARLY_MS: Millis = 2_000;
+/// How long the next start waits then.
+const EARLY_PAUSE_MS: Millis = 1_000;
+
+/// ECS does not throttle tasks that reached RUNNING and then ended, but its own pace lets such a loop turn a few times a minute; at
+/// ours it would spin. So the next start waits a second, no more: a task that had run for a while is replaced at once.
+pub fn after_task_ended_early(service: &mut Service, deployment: &DeploymentId, now: Timestamp) {
+    let Some(deployment) = service.deployments.iter_mut().find(|d| d.id == *deployment) else { return };
+    let until = now + EARLY_PAUSE_MS;
+    if deployment.throttled_until.is_none_or(|earlier| earlier < until) {
+        deployment.throttled_until = Some(until);
+        // A failure after this goes on from the length of this pause.
+        deployment.updated_at = now;
+    }
+}
+
 fn keep(view: &ServiceView, census: &Census, now: Timestamp, plan: &mut Plan) {
     let started = start::missing(census, now, plan);
     let stopped = stop::within_bounds(view, census, &started, plan);

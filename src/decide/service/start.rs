@@ -53,8 +53,10 @@ fn throttle(census: &Census, primary: &Deployment, now: Timestamp, plan: &mut Pl
     };
     if let Some(until) = primary.throttled_until.filter(|&until| until > now) {
         let wait = until.since(now) as f64 / 1e3;
-        plan.waiting
-            .push(reason(format!("{failed} tasks in a row did not reach RUNNING: none is started for another {wait:.1} s")));
+        plan.waiting.push(reason(match failed {
+            0 => format!("the last task ended as soon as it ran: the next one starts in {wait:.1} s"),
+            _ => format!("{failed} tasks in a row did not reach RUNNING: none is started for another {wait:.1} s"),
+        }));
         plan.wake(until);
         return None;
     }

@@ -445,3 +445,20 @@ fn five_thousand_tasks_are_one_quick_pass() {
     assert_eq!(stops(&world.plan()).len(), 3_000);
     assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());
 }
+
+#[test]
+fn a_task_that_ended_as_soon_as_it_ran_is_followed_after_a_second() {
+    let mut world = World::new(1, 100, 200, 1);
+    let (id, now) = (world.service.deployments[0].id.clone(), world.now);
+    after_task_ended_early(&mut world.service, &id, now);
+    assert_eq!(world.service.deployments[0].throttled_until, Some(now + 1_000));
+    let plan = world.pass();
+    assert_eq!((starts(&plan), plan.wake_at), ((0, 0), Some(now + 1_000)));
+    assert!(events(&plan).iter().all(|e| !e.contains("consistently")), "ECS says that of tasks that never ran");
+    world.now = now + 1_000;
+    assert_eq!(starts(&world.pass()), (1, 0));
+    // A longer throttle stands.
+    world.service.deployments[0].throttled_until = Some(now + 60_000);
+    after_task_ended_early(&mut world.service, &id, now);
+    assert_eq!(world.service.deployments[0].throttled_until, Some(now + 60_000));
+}

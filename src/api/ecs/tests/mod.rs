@@ -12,16 +12,12 @@ use std::sync::Arc;
 use http::Request;
 use serde_json::{Value, json};
 
-use super::service;
-use crate::api::App;
-use crate::api::gaps::Gaps;
+use crate::api::{App, testing};
 use crate::clock::ManualClock;
-use crate::ids::IdSource;
-use crate::model::arn::Home;
 use crate::model::instance::{Instance, InstanceStatus};
 use crate::model::task::{Resources, Task, TaskStatus};
 use crate::model::{ClusterName, InstanceId, TaskId, Timestamp};
-use crate::store::{Error, Store};
+use crate::store::Error;
 use crate::wire::Wire;
 
 const NOW: Timestamp = Timestamp(1_795_170_000_000);

@@ -1,6 +1,6 @@
 //! A few operations of each kind, enough to prove the wire. The state is a toy.
 
-#![allow(dead_code, clippy::enum_variant_names)]
+#![allow(dead_code, clippy::enum_variant_names, clippy::disallowed_methods)]
 
 pub mod cloudwatch;
 pub mod ecs;
