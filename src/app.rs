@@ -52,6 +52,8 @@ pub struct Config {
     pub agent_token: Option<String>,
     pub zone: Option<String>,
     pub attributes: BTreeMap<String, Option<String>>,
+    /// Where containers send their own OTLP.
+    pub task_otlp_endpoint: Option<String>,
     pub settings: ControlSettings,
 }
 
@@ -68,6 +70,7 @@ impl Default for Config {
             agent_token: None,
             zone: None,
             attributes: BTreeMap::new(),
+            task_otlp_endpoint: None,
             settings: ControlSettings::default(),
         }
     }
@@ -282,6 +285,7 @@ impl Running {
             // Every ECS instance is in a zone: the first of the region, as ECS names it, unless one is given.
             zone: Some(self.core.config.zone.clone().unwrap_or_else(|| format!("{}a", self.core.config.region))),
             attributes: self.core.config.attributes.clone(),
+            otlp_endpoint: self.core.config.task_otlp_endpoint.clone(),
             instance: self.core.app.local_instance.clone(),
             ..AgentConfig::new(self.core.config.cluster.as_str())
         };

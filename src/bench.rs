@@ -21,6 +21,7 @@ const NOW: Timestamp = Timestamp(1_795_170_000_000);
 
 /// Measure the stores and the decisions of this build, on one thread.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  beaufort bench\n  beaufort bench --json")]
 pub struct BenchArgs {
     /// The figures as JSON
     #[arg(long)]

@@ -123,6 +123,7 @@ async fn serve(
     let config = AgentConfig {
         zone: args.host.zone.clone(),
         attributes: args.host.attributes(),
+        otlp_endpoint: args.host.task_otlp_endpoint.clone(),
         instance: Some(InstanceId::new(&identity.id)),
         ..AgentConfig::new(args.cluster.as_str())
     };

@@ -48,6 +48,9 @@ pub struct HostOptions {
     /// Docker's address: unix:///PATH or tcp://HOST:PORT
     #[arg(long, env = "DOCKER_HOST", value_name = "ADDRESS")]
     pub docker_host: Option<String>,
+    /// Where containers send their own OTLP: their OTEL_EXPORTER_OTLP_ENDPOINT, unless the task definition says another
+    #[arg(long, value_name = "URL")]
+    pub task_otlp_endpoint: Option<String>,
 }
 
 impl HostOptions {

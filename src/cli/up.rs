@@ -121,6 +121,7 @@ impl UpArgs {
             stop_tasks_on_exit: self.stop_tasks_on_exit || self.server.in_memory(),
             zone: self.host.zone.clone(),
             attributes: self.host.attributes(),
+            task_otlp_endpoint: self.host.task_otlp_endpoint.clone(),
             ..self.server.config()?
         })
     }

@@ -169,7 +169,9 @@ def test_an_agent_behind_the_link(make):
         spread = [t["containerInstanceArn"] for t in tasks]
         assert sorted(spread.count(i) for i in set(spread)) == [2, 2], "spread over zones"
         racked = server.run(server.register(testbed("sleep", 600)), placementConstraints=[{"type": "memberOf", "expression": "attribute:rack == b"}])
-        assert server.task(racked)["attributes"] is not None
+        rack = server.reach(racked, "RUNNING")["containerInstanceArn"]
+        attributes = server.ecs.describe_container_instances(cluster=server.cluster, containerInstances=[rack])["containerInstances"][0]["attributes"]
+        assert {"name": "rack", "value": "b"}.items() <= next(a for a in attributes if a["name"] == "rack").items()
         # One agent is restarted: its containers run on and are adopted.
         before = {c["Id"] for c in server.containers()}
         agents[0].kill()

@@ -47,8 +47,8 @@ def test_desired_count_moves_both_ways(up):
     up.ecs.update_service(cluster=up.cluster, service="web", desiredCount=1)
     up.stable("web", 1)
     until("three gone", lambda: len(up.containers()) == 1, 20)
-    events = messages(up.service("web"))
-    assert any("has stopped" in m for m in events) and any(m == "(service web) has reached a steady state." for m in events)
+    until("steady again", lambda: messages(up.service("web"))[0] == "(service web) has reached a steady state.", 20)
+    assert any("has stopped" in m for m in messages(up.service("web")))
 
 
 def test_a_new_revision_rolls_within_the_percents(up):

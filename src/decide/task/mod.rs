@@ -6,7 +6,7 @@
 
 use crate::model::Timestamp;
 use crate::model::decision::{Reason, ReasonCode};
-use crate::model::definition::{ContainerDefinition, TaskDefinition};
+use crate::model::definition::{ContainerDefinition, NetworkMode, TaskDefinition};
 use crate::model::link::{ContainerReport, Ending, Phase, TaskReport};
 use crate::model::task::{Container, Health, StopCode, Task, TaskStatus};
 
@@ -47,7 +47,10 @@ pub fn apply_report(
         }
     }
     next.health = task_health(&next, definition);
-    next.address = report.address.clone().or(next.address);
+    // Only awsvpc gives a task an address of its own; what a bridge container has is Docker's affair.
+    if definition.network_mode == NetworkMode::Awsvpc {
+        next.address = report.address.clone().or(next.address);
+    }
     next.pull_started_at = next.pull_started_at.or(report.pull_started_at);
     // The last pull ends the pulling; an older report knows an earlier one.
     next.pull_stopped_at = next.pull_stopped_at.max(report.pull_stopped_at);

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::definition::{DefinitionStatus, HealthCheck, NetworkMode};
+use crate::model::definition::{DefinitionStatus, HealthCheck};
 use crate::model::task::{Binding, LaunchType, Overrides, Resources};
 use crate::model::{DefinitionKey, TaskId};
 
@@ -157,7 +157,9 @@ fn running_takes_over_every_fact() {
     report.address = Some("10.0.0.9".to_owned());
     report.containers[0].bindings =
         vec![Binding { address: "0.0.0.0".to_owned(), container_port: 80, host_port: 32_768, protocol: "tcp".to_owned() }];
-    let (task, reasons) = apply_report(&fresh(), &definition(true), &report, NOW).unwrap();
+    assert_eq!(apply_report(&fresh(), &definition(true), &report, NOW).unwrap().0.address, None, "a bridge task has none");
+    let awsvpc = TaskDefinition { network_mode: NetworkMode::Awsvpc, ..definition(true) };
+    let (task, reasons) = apply_report(&fresh(), &awsvpc, &report, NOW).unwrap();
     assert_eq!((task.started_at, task.version), (Some(NOW), 2));
     assert_eq!((task.pull_started_at, task.pull_stopped_at), (Some(Timestamp(41_000)), Some(Timestamp(42_000))));
     assert_eq!(task.address.as_deref(), Some("10.0.0.9"));

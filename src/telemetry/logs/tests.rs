@@ -384,12 +384,3 @@ fn the_bench_runs() {
     let rows = bench::measure(40_000).unwrap();
     assert!(rows.len() >= 6 && rows.iter().all(|(_, value, _)| *value > 0.0), "{rows:?}");
 }
-
-/// By hand, with `--ignored --nocapture`: the numbers themselves.
-#[test]
-#[ignore = "writes a gigabyte"]
-fn the_bench_in_full() {
-    for (name, value, unit) in bench::bench() {
-        println!("{name:24} {value:14.1} {unit}");
-    }
-}
