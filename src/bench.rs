@@ -123,6 +123,7 @@ fn host(n: usize) -> (Instance, Load) {
         status: InstanceStatus::Active,
         agent_connected: true,
         disconnected_at: None,
+        engine_away_since: None,
         registered: Resources { cpu: 65_536, memory: 262_144, ..Resources::default() },
         reserved_tcp_ports: vec![22],
         attributes: BTreeMap::from([("ecs.availability-zone".to_owned(), Some(format!("zone-{}", n % 3)))]),

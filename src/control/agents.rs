@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Control;
 use crate::decide::{definition, service as service_rules, task as rules};
+use crate::model::decision::{Decision, Reason, ReasonCode, Subject};
 use crate::model::instance::{Instance, InstanceStatus};
 use crate::model::link::{Assignment, FromAgent, Hello, LINK_VERSION, TaskReport, ToAgent, UsageBatch};
 use crate::model::log::LineBatch;
@@ -152,6 +153,7 @@ fn register(tx: &mut Tx, id: InstanceId, hello: Hello) -> Result<Instance, Strin
         status: known.as_ref().map_or(InstanceStatus::Active, |i| i.status),
         agent_connected: true,
         disconnected_at: None,
+        engine_away_since: None,
         registered: hello.registered,
         reserved_tcp_ports: hello.reserved_tcp_ports,
         // What was set through the API stays (ECS: the agent's own attributes apply at the first registration).
@@ -237,6 +239,45 @@ impl Session {
         self.to.send(ToAgent::Assign { generation: self.generation, tasks, resume }).await.is_ok()
     }
 
+    /// Docker went away from the agent, or came back: everybody may see it, and the ledger keeps it.
+    async fn engine_is(&mut self, up: bool) {
+        if self.instance.engine_away_since.is_none() == up {
+            return;
+        }
+        let id = self.instance.id.clone();
+        let stored = self
+            .hub
+            .control
+            .store
+            .update(format!("docker of {id}"), move |tx| {
+                let Some(instance) = tx.state().instances.get(&id).cloned() else { return Ok(None) };
+                let since = (!up).then_some(tx.now);
+                tx.put(Instance { engine_away_since: since, version: instance.version + 1, ..(*instance).clone() });
+                let (action, sentence) = match up {
+                    true => (
+                        "docker is back",
+                        "the agent reaches its Docker again and has compared what runs with what should".to_owned(),
+                    ),
+                    false => (
+                        "docker is away",
+                        "the agent cannot reach its Docker: what runs there is taken to run on, its health is unknown".to_owned(),
+                    ),
+                };
+                let reason = Reason::new(ReasonCode::EngineAway, sentence).with("up", up);
+                let subject = Subject::Instance(id);
+                tx.decide(Decision { at: tx.now, subject, action: action.to_owned(), reason, trace: None });
+                Ok::<_, store::Error>(Some(since))
+            })
+            .await;
+        match stored {
+            Ok(Some(since)) => self.instance.engine_away_since = since,
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "that Docker went away or came back could not be stored; the next heartbeat says it again")
+            }
+        }
+    }
+
     /// Tells the agent what a commit changes for it.
     async fn pass_on(&mut self, commit: &Commit) -> bool {
         let (mut put, mut forget, mut state) = (Vec::new(), Vec::new(), None);
@@ -275,7 +316,7 @@ impl Session {
                 FromAgent::Status(news) => reports.extend(news.into_iter().map(|r| (r.task.clone(), r))),
                 FromAgent::Usage(batch) => usage(&control, &self.instance.id, &batch),
                 FromAgent::Lines(batches) => lines.extend(batches),
-                FromAgent::Heartbeat { .. } => {}
+                FromAgent::Heartbeat { engine_up, .. } => self.engine_is(engine_up).await,
                 // It lost its place: once more from the start.
                 FromAgent::Hello(_) => {
                     if !self.assign_all().await {

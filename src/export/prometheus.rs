@@ -176,6 +176,12 @@ fn instances(page: &mut Page, state: &State) {
         rows.iter().map(|(l, i, _)| (l, f64::from(u8::from(i.agent_connected)))),
     );
     page.family(
+        "beaufort_instance_docker_up",
+        Kind::Gauge,
+        "1 while the agent reaches its Docker.",
+        rows.iter().map(|(l, i, _)| (l, f64::from(u8::from(i.engine_away_since.is_none())))),
+    );
+    page.family(
         "beaufort_instance_tasks",
         Kind::Gauge,
         "Tasks that have not stopped.",

@@ -67,6 +67,7 @@ pub enum ReasonCode {
     TaskRunning,
     TaskStopped,
     InstanceLost,
+    EngineAway,
     Restarted,
     // Alarms.
     AlarmOk,

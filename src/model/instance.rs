@@ -16,6 +16,9 @@ pub struct Instance {
     pub agent_connected: bool,
     /// When the connection was last seen to break; None while connected.
     pub disconnected_at: Option<Timestamp>,
+    /// Since when the agent is there but cannot reach its Docker: what runs there is taken to run on, and its health is not known.
+    #[serde(default)]
+    pub engine_away_since: Option<Timestamp>,
     pub registered: Resources,
     /// Reserved by the host itself (22, 2375, ...), never given to a task.
     pub reserved_tcp_ports: Vec<u16>,
@@ -31,6 +34,11 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// Whether somebody is looking after its tasks right now.
+    pub fn is_in_sight(&self) -> bool {
+        self.agent_connected && self.engine_away_since.is_none()
+    }
+
     pub fn zone(&self) -> &str {
         self.attributes.get("ecs.availability-zone").and_then(|z| z.as_deref()).unwrap_or("")
     }

@@ -138,16 +138,26 @@ class Cuttable:
 def test_docker_away_loses_nothing_and_everything_resumes(make, tmp_path):
     docker_socket = Cuttable(str(tmp_path / "docker.sock"))
     b = make(env={"DOCKER_HOST": f"unix://{docker_socket.path}"}).start()
-    b.ecs.create_service(cluster=b.cluster, serviceName="web", taskDefinition=b.register(testbed("sleep", 600)), desiredCount=2)
+    check = {"command": ["CMD", "/beaufort", "testbed", "exit", "0"], "interval": 5, "timeout": 3}
+    b.ecs.create_service(cluster=b.cluster, serviceName="web", taskDefinition=b.register(testbed("sleep", 600, healthCheck=check)), desiredCount=2)
     b.stable("web", 2)
+
+    def health():
+        tasks = b.ecs.describe_tasks(cluster=b.cluster, tasks=b.ecs.list_tasks(cluster=b.cluster)["taskArns"])["tasks"]
+        return {(t["lastStatus"], t["healthStatus"]) for t in tasks}
+
+    until("healthy", lambda: health() == {("RUNNING", "HEALTHY")}, 30)
     before = {c["Id"] for c in b.containers()}
     docker_socket.away()
-    # The API goes on; what cannot be known is not called lost.
-    time.sleep(5)
+    # The API goes on; what cannot be known is called unknown, not lost.
+    until("Docker is told to be away", lambda: " 0" in next(l for l in b.get("/metrics").splitlines() if l.startswith("beaufort_instance_docker_up")), 30)
     assert b.service("web")["runningCount"] == 2
+    assert health() == {("RUNNING", "UNKNOWN")}
     b.ecs.update_service(cluster=b.cluster, service="web", desiredCount=3)
     docker_socket.back()
     b.stable("web", 3, within=60)
+    until("Docker is told to be back", lambda: " 1" in next(l for l in b.get("/metrics").splitlines() if l.startswith("beaufort_instance_docker_up")), 30)
+    until("healthy again", lambda: health() == {("RUNNING", "HEALTHY")}, 30)
     assert before <= {c["Id"] for c in b.containers()}
 
 

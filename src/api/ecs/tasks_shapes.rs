@@ -5,7 +5,7 @@ use crate::model::Timestamp;
 use crate::model::arn::Home;
 use crate::model::definition::{ContainerDefinition, TaskDefinition};
 use crate::model::tag::Tag;
-use crate::model::task::{Container as Held, ContainerOverride, Overrides, Task, TaskStatus};
+use crate::model::task::{Container as Held, ContainerOverride, Health, Overrides, Task, TaskStatus};
 use crate::shapes;
 use crate::store::State;
 
@@ -40,6 +40,9 @@ shapes! { "camelCase";
 pub fn shape(state: &State, home: &Home, task: &Task, with_tags: bool) -> TaskShape {
     let definition = state.definitions.get(&task.definition);
     let instance = state.instances.get(&task.instance);
+    // While its agent or its Docker is out of reach, how a task fares is not known; that it runs is taken for granted.
+    let in_sight = task.is_stopped() || instance.is_some_and(|i| i.is_in_sight());
+    let health = |known: Health| if in_sight { known } else { Health::Unknown }.as_str();
     let architecture = instance.and_then(|i| i.attributes.get_key_value("ecs.cpu-architecture"));
     let attribute = |(name, value): (&String, &Option<String>)| Attribute {
         name: name.clone(),
@@ -54,14 +57,14 @@ pub fn shape(state: &State, home: &Home, task: &Task, with_tags: bool) -> TaskSh
         cluster_arn: home.cluster(&task.cluster),
         connectivity: instance.map(|i| if i.agent_connected { "CONNECTED" } else { "DISCONNECTED" }),
         container_instance_arn: instance.map(|i| instance_arn(home, i)),
-        containers: task.containers.iter().map(|c| container(home, task, definition.map(AsRef::as_ref), c)).collect(),
+        containers: task.containers.iter().map(|c| container(home, task, definition.map(AsRef::as_ref), c, in_sight)).collect(),
         cpu: task.reserved.cpu.to_string(),
         created_at: task.created_at,
         desired_status: task.desired_status.as_str(),
         enable_execute_command: false,
         execution_stopped_at: task.execution_stopped_at,
         group: task.group.clone(),
-        health_status: task.health.as_str(),
+        health_status: health(task.health),
         last_status: task.last_status.as_str(),
         launch_type: task.launch_type.as_str(),
         memory: task.reserved.memory.to_string(),
@@ -101,7 +104,7 @@ fn attachment_id(task: &Task) -> String {
     }
 }
 
-fn container(home: &Home, task: &Task, definition: Option<&TaskDefinition>, held: &Held) -> ContainerShape {
+fn container(home: &Home, task: &Task, definition: Option<&TaskDefinition>, held: &Held, in_sight: bool) -> ContainerShape {
     let defined = definition.and_then(|d| d.container(held.name.as_str()));
     let over = task.overrides.container_overrides.iter().find(|o| o.name.as_deref() == Some(held.name.as_str()));
     let number = |defined: Option<i32>, over: Option<i32>| over.or(defined).map(|n| n.to_string());
@@ -133,7 +136,7 @@ fn container(home: &Home, task: &Task, definition: Option<&TaskDefinition>, held
             })
             .collect(),
         network_interfaces: task.address.as_ref().map(interface).into_iter().collect(),
-        health_status: held.health.as_str(),
+        health_status: if in_sight { held.health } else { Health::Unknown }.as_str(),
         // "The number of CPU units set for the container. The value is 0 if no value was specified".
         cpu: number(of(|c| c.cpu), over.and_then(|o| o.cpu)).unwrap_or_else(|| "0".to_owned()),
         memory: number(of(|c| c.memory), over.and_then(|o| o.memory)),

@@ -31,7 +31,8 @@ pub async fn why(app: &App, params: &Params) -> Answered {
         }
         Some(("instance", id)) => {
             let instance = state.instances.iter().find(|(key, _)| key.as_str().starts_with(id)).map(|(_, instance)| {
-                json!({ "status": instance.status.as_str(), "connected": instance.agent_connected, "host": instance.host_name })
+                json!({ "status": instance.status.as_str(), "connected": instance.agent_connected, "host": instance.host_name,
+                        "docker_away_since": instance.engine_away_since.map(|t| t.iso()) })
             });
             (instance, RecordQuery { subject: Some(format!("instance/{id}")), ..base })
         }

@@ -15,6 +15,7 @@ fn instance() -> Instance {
         status: InstanceStatus::Active,
         agent_connected: true,
         disconnected_at: None,
+        engine_away_since: None,
         registered: Resources::default(),
         reserved_tcp_ports: Vec::new(),
         attributes: BTreeMap::from([

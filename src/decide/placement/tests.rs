@@ -19,6 +19,7 @@ fn host(id: &str, zone: &str, cpu: u32, memory: u32) -> Host {
         status: InstanceStatus::Active,
         agent_connected: true,
         disconnected_at: None,
+        engine_away_since: None,
         registered: Resources { cpu, memory, ..Resources::default() },
         reserved_tcp_ports: vec![22],
         attributes: BTreeMap::from([("ecs.availability-zone".to_owned(), Some(zone.to_owned()))]),

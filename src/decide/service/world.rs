@@ -278,6 +278,7 @@ fn instance(i: usize) -> Instance {
         status: InstanceStatus::Active,
         agent_connected: true,
         disconnected_at: None,
+        engine_away_since: None,
         registered: Resources::default(),
         reserved_tcp_ports: vec![],
         attributes: BTreeMap::from([("ecs.availability-zone".to_owned(), zone)]),

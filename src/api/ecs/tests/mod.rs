@@ -91,6 +91,7 @@ impl World {
             status: InstanceStatus::Active,
             agent_connected: true,
             disconnected_at: None,
+            engine_away_since: None,
             registered: Resources { cpu: 2_048, memory: 2_000, ..Resources::default() },
             reserved_tcp_ports: vec![22, 2375],
             attributes: BTreeMap::from([
