@@ -117,6 +117,11 @@ class Beaufort:
         self.process.kill()
         self.process.wait(timeout=10)
 
+    def clean(self):
+        """Leaves Docker as it was found: whatever this Beaufort and its agents made there goes."""
+        for label in [f"beaufort.installation={i}" for i in self.installations] + [f"com.amazonaws.ecs.cluster={self.cluster}"]:
+            clean_docker(label)
+
     def cli(self, *args, check=True):
         env = {**os.environ, "BEAUFORT_ENDPOINT": self.url, "BEAUFORT_CLUSTER": self.cluster}
         run = subprocess.run([BINARY, *args], capture_output=True, text=True, env=env, timeout=60)
@@ -230,9 +235,7 @@ def make():
                 b.process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 b.kill()
-        for installation in b.installations:
-            clean_docker(f"beaufort.installation={installation}")
-        clean_docker(f"com.amazonaws.ecs.cluster={b.cluster}")
+        b.clean()
     for tmp in dirs:
         shutil.rmtree(tmp, ignore_errors=True)
 

@@ -249,7 +249,7 @@ def shared():
     import shutil
     import tempfile
 
-    from conftest import Beaufort, clean_docker
+    from conftest import Beaufort
 
     tmp = tempfile.mkdtemp(prefix="beaufort-scenario-")
     b = Beaufort(tmp).start()
@@ -259,7 +259,7 @@ def shared():
     b.client = lambda service, **more: plain(service, parameter_validation=False, **more)
     yield b
     b.stop()
-    clean_docker(b.cluster)
+    b.clean()
     shutil.rmtree(tmp, ignore_errors=True)
 
 

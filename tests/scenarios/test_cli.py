@@ -39,7 +39,7 @@ def shared():
     import shutil
     import tempfile
 
-    from conftest import Beaufort, clean_docker
+    from conftest import Beaufort
 
     tmp = tempfile.mkdtemp(prefix="beaufort-scenario-")
     b = Beaufort(tmp)
@@ -60,7 +60,7 @@ def shared():
     finally:
         if b.process and b.process.poll() is None:
             b.kill()
-        clean_docker(b.cluster)
+        b.clean()
         shutil.rmtree(tmp, ignore_errors=True)
 
 
