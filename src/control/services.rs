@@ -220,7 +220,10 @@ fn apply(control: &Control, tx: &mut Tx, key: &ServiceKey, plan: Plan) -> bool {
             }
             Action::Event(message) => event(control, tx, key, message),
             Action::SetSteady(steady) => {
-                edit(tx, key, |service, _| service.steady = steady);
+                edit(tx, key, |service, _| {
+                    service.steady = steady;
+                    service.deployments.iter_mut().filter(|_| steady).for_each(|d| d.early_exits = 0);
+                });
                 remember(tx, key, if steady { "steady" } else { "not steady" }.to_owned(), reason, None);
             }
             Action::Inactivate => {

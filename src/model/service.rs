@@ -89,6 +89,9 @@ pub struct Deployment {
     pub rollout_reason: String,
     /// Consecutive tasks that did not reach RUNNING; a task that does resets it.
     pub failed_tasks: u32,
+    /// Tasks that ended as soon as they ran, since the service was last steady.
+    #[serde(default)]
+    pub early_exits: u32,
     /// No task is started before this moment: the restart throttle.
     pub throttled_until: Option<Timestamp>,
     pub network_configuration: Option<NetworkConfiguration>,

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -71,6 +72,7 @@ struct Sampled {
     watched: Arc<Watched>,
     source: Source,
     counters: Counters,
+    files: Files,
     last: Option<(u64, Instant)>,
     passes: u64,
 }
@@ -82,6 +84,8 @@ enum Source {
 
 /// Slowly changing or costly files are read every so many passes.
 const SLOW_EVERY: u64 = 5;
+/// Descriptors that a container's files take at most.
+const KEPT_EACH: usize = 8;
 /// While a pass takes less than this, memory.stat is read in each.
 const CHEAP_PASS: Duration = Duration::from_millis(20);
 
@@ -89,10 +93,11 @@ const CHEAP_PASS: Duration = Duration::from_millis(20);
 pub fn run(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, out: &mpsc::Sender<UsageBatch>) {
     let mut known: BTreeMap<RuntimeId, Sampled> = BTreeMap::new();
     let mut cheap = true;
+    let descriptors = descriptors_to_spare();
     while sleep_to_the_second(shared) {
         let (began, cost) = (Instant::now(), thread_cpu());
         let now = shared.config.clock.now();
-        let samples = pass(shared, runtime, &mut known, cheap);
+        let samples = pass(shared, runtime, &mut known, cheap, descriptors);
         cheap = began.elapsed() < CHEAP_PASS;
         let cost_us = (thread_cpu().saturating_sub(cost)).as_micros() as u64;
         match out.try_send(UsageBatch { at: now, samples, cost_us }) {
@@ -103,6 +108,13 @@ pub fn run(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, out: &mpsc::S
             Err(TrySendError::Closed(_)) => return,
         }
     }
+}
+
+/// Half of what the process may have: the rest is for sockets and logs. The soft limit is often far below the hard one.
+fn descriptors_to_spare() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    usize::try_from(if raised { hard } else { soft } / 2).unwrap_or(usize::MAX)
 }
 
 /// False when the engine was dropped meanwhile.
@@ -130,6 +142,7 @@ fn pass(
     runtime: &tokio::runtime::Handle,
     known: &mut BTreeMap<RuntimeId, Sampled>,
     cheap: bool,
+    descriptors: usize,
 ) -> Vec<UsageSample> {
     let watched = shared.watched.all();
     let alive: BTreeSet<&str> = watched.iter().map(|(id, _)| id.as_str()).collect();
@@ -137,12 +150,14 @@ fn pass(
     let mut samples = Vec::with_capacity(watched.len());
     // The first of a task's containers stands for what they share: network namespace and parent cgroup.
     let mut spoken_for = BTreeSet::new();
+    let keep = watched.len() * KEPT_EACH < descriptors;
     let mut text = String::new();
     for (id, watched) in &watched {
         if known.get(id).is_none_or(|s| s.watched != *watched) {
             known.insert(id.clone(), begin(shared, runtime, id, watched));
         }
         let Some(sampled) = known.get_mut(id) else { continue };
+        sampled.files.keep = keep;
         let full = cheap || sampled.passes.is_multiple_of(SLOW_EVERY);
         let first = !spoken_for.contains(&watched.task);
         if let Some(sample) = sample(&shared.cgroups, id, sampled, full, first, &mut text) {
@@ -165,7 +180,7 @@ fn begin(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, id: &str, watch
         Some(directories) => Source::Files(directories),
         None => Source::Docker(stats::follow(shared, runtime, id)),
     };
-    Sampled { watched: watched.clone(), source, counters: Counters::default(), last: None, passes: 0 }
+    Sampled { watched: watched.clone(), source, counters: Counters::default(), files: Files::default(), last: None, passes: 0 }
 }
 
 /// None when the container is gone, or nothing was read yet.
@@ -175,16 +190,15 @@ fn sample(host: &Host, id: &str, s: &mut Sampled, full: bool, first: bool, text:
         Source::Files(directories) => {
             let slow = s.passes.is_multiple_of(SLOW_EVERY);
             if directories.is_v1() {
-                read_v1(&mut s.counters, directories, full, slow, text).ok()?;
+                read_v1(&mut s.counters, directories, &mut s.files, full, slow, text).ok()?;
             } else {
-                read_v2(&mut s.counters, directories, full, slow, text).ok()?;
+                read_v2(&mut s.counters, directories, &mut s.files, full, slow, text).ok()?;
             }
             if first && s.watched.task_group {
                 // Throttling by the task's quota is counted in its parent cgroup only.
-                let parent = directories.parent();
-                if let Some(directory) = parent.of(if parent.is_v1() { "cpu" } else { "" })
-                    && read(&directory.join("cpu.stat"), text).is_ok()
-                {
+                let controller = if directories.is_v1() { "cpu" } else { "" };
+                let path = || directories.parent().of(controller).unwrap_or(Path::new("")).join("cpu.stat");
+                if s.files.read(("parent", "cpu.stat"), path, text).is_ok() {
                     let mut of_task = Counters::default();
                     counters::cpu_stat(&mut of_task, text);
                     s.counters.periods = of_task.periods;
@@ -192,8 +206,8 @@ fn sample(host: &Host, id: &str, s: &mut Sampled, full: bool, first: bool, text:
                     s.counters.throttled_ns = of_task.throttled_ns;
                 }
             }
-            let path = host.proc.join(format!("{}/net/dev", s.watched.pid));
-            let counts = speaks_for_network(&s.watched, first) && read(&path, text).is_ok();
+            let path = || host.proc.join(format!("{}/net/dev", s.watched.pid));
+            let counts = speaks_for_network(&s.watched, first) && s.files.read(("net", "dev"), path, text).is_ok();
             counts.then(|| counters::net_dev(text))
         }
         Source::Docker(latest) => {
@@ -252,15 +266,47 @@ fn finished(id: &str, s: &Sampled, before: Option<(u64, Instant)>, at: Instant, 
     }
 }
 
+/// The files that every pass reads, kept open: to open one costs as much as to read it. A cgroup that is gone answers with an error,
+/// and a network namespace is let go with its container, one pass after its end.
+#[derive(Default)]
+struct Files {
+    keep: bool,
+    kept: Vec<(Name, File)>,
+}
+
+/// Controller and file.
+type Name = (&'static str, &'static str);
+
+impl Files {
+    fn read(&mut self, name: Name, path: impl FnOnce() -> PathBuf, text: &mut String) -> io::Result<()> {
+        if let Some(at) = self.kept.iter().position(|(kept, _)| *kept == name) {
+            let answer = read_whole(&self.kept[at].1, text);
+            if answer.is_err() {
+                self.kept.swap_remove(at);
+            }
+            return answer;
+        }
+        let file = File::open(path())?;
+        read_whole(&file, text)?;
+        if self.keep {
+            self.kept.push((name, file));
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path, text: &mut String) -> io::Result<()> {
+    read_whole(&File::open(path)?, text)
+}
+
 /// The kernel makes such a file when it is read, whole up to a page: what is shorter than half of one needs no second read to know
 /// its end, nor its size beforehand. That is a third of the calls of `read_to_string`, and most of a sample's cost is calls.
-fn read(path: &Path, text: &mut String) -> io::Result<()> {
+fn read_whole(file: &File, text: &mut String) -> io::Result<()> {
     let mut bytes = std::mem::take(text).into_bytes();
     bytes.resize(READ_AT_ONCE, 0);
-    let mut file = File::open(path)?;
     let mut filled = 0;
     loop {
-        let more = file.read(&mut bytes[filled..])?;
+        let more = file.read_at(&mut bytes[filled..], filled as u64)?;
         filled += more;
         if more < HALF_A_PAGE {
             break;
@@ -279,9 +325,9 @@ fn near_the_limit(c: &Counters) -> bool {
     c.memory_limit > 0 && c.memory_usage > c.memory_limit / 10 * 9
 }
 
-fn read_v1(c: &mut Counters, at: &Directories, full: bool, slow: bool, text: &mut String) -> io::Result<()> {
-    let mut file = |controller: &str, name: &str, take: &mut dyn FnMut(&str)| match at.of(controller) {
-        Some(directory) => read(&directory.join(name), text).map(|()| take(text)),
+fn read_v1(c: &mut Counters, at: &Directories, files: &mut Files, full: bool, slow: bool, text: &mut String) -> io::Result<()> {
+    let mut file = |controller: &'static str, name: &'static str, take: &mut dyn FnMut(&str)| match at.of(controller) {
+        Some(directory) => files.read((controller, name), || directory.join(name), text).map(|()| take(text)),
         None => Err(io::ErrorKind::NotFound.into()),
     };
     file("cpuacct", "cpuacct.usage", &mut |t| c.cpu_total_ns = counters::single(t))?;
@@ -293,16 +339,22 @@ fn read_v1(c: &mut Counters, at: &Directories, full: bool, slow: bool, text: &mu
         let _ = file("memory", "memory.stat", &mut |t| counters::memory_stat_v1(c, t));
     }
     if slow {
-        let _ = file("cpuacct", "cpuacct.stat", &mut |t| counters::cpuacct_stat_v1(c, t));
+        let mut file = |controller: &str, name: &str, take: &mut dyn FnMut(&str)| match at.of(controller) {
+            Some(directory) => read(&directory.join(name), text).map(|()| take(text)),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        let _: io::Result<()> = file("cpuacct", "cpuacct.stat", &mut |t| counters::cpuacct_stat_v1(c, t));
         let _ = file("blkio", "blkio.throttle.io_service_bytes_recursive", &mut |t| counters::blkio_v1(c, t));
         let _ = file("memory", "memory.oom_control", &mut |t| counters::oom_kills(c, t));
     }
     Ok(())
 }
 
-fn read_v2(c: &mut Counters, at: &Directories, full: bool, slow: bool, text: &mut String) -> io::Result<()> {
+fn read_v2(c: &mut Counters, at: &Directories, files: &mut Files, full: bool, slow: bool, text: &mut String) -> io::Result<()> {
     let directory = at.of("").ok_or(io::ErrorKind::NotFound)?;
-    let mut file = |name: &str, take: &mut dyn FnMut(&str)| read(&directory.join(name), text).map(|()| take(text));
+    let mut file = |name: &'static str, take: &mut dyn FnMut(&str)| {
+        files.read(("", name), || directory.join(name), text).map(|()| take(text))
+    };
     file("cpu.stat", &mut |t| counters::cpu_stat(c, t))?;
     file("memory.current", &mut |t| c.memory_usage = counters::single(t))?;
     // What follows may be missing on some kernels: then it stays as it is.
@@ -311,6 +363,7 @@ fn read_v2(c: &mut Counters, at: &Directories, full: bool, slow: bool, text: &mu
         let _ = file("memory.stat", &mut |t| counters::memory_stat_v2(c, t));
     }
     if slow {
+        let mut file = |name: &str, take: &mut dyn FnMut(&str)| read(&directory.join(name), text).map(|()| take(text));
         let mut limits = [0, 0];
         for (limit, name) in limits.iter_mut().zip(["memory.max", "../memory.max"]) {
             let _ = file(name, &mut |t| *limit = counters::limit(t));

@@ -229,6 +229,7 @@ fn deployment(tx: &Tx, app: &App, definition: DefinitionKey, network: Option<Net
         definition,
         rollout: Rollout::InProgress,
         failed_tasks: 0,
+        early_exits: 0,
         throttled_until: None,
         network_configuration: network,
         created_at: tx.now,

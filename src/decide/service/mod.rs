@@ -162,12 +162,16 @@ pub const EARLY_MS: Millis = 2_000;
 /// How long the next start waits then.
 const EARLY_PAUSE_MS: Millis = 1_000;
 
+/// So many of them are followed at once: whoever kills a container or two sees them replaced.
+const EARLY_FREE: u32 = 3;
+
 /// ECS does not throttle tasks that reached RUNNING and then ended, but its own pace lets such a loop turn a few times a minute; at
-/// ours it would spin. So the next start waits a second, no more: a task that had run for a while is replaced at once.
+/// ours it would spin. So when it goes on the next start waits a second, no more. A steady service begins anew.
 pub fn after_task_ended_early(service: &mut Service, deployment: &DeploymentId, now: Timestamp) {
     let Some(deployment) = service.deployments.iter_mut().find(|d| d.id == *deployment) else { return };
+    deployment.early_exits = deployment.early_exits.saturating_add(1);
     let until = now + EARLY_PAUSE_MS;
-    if deployment.throttled_until.is_none_or(|earlier| earlier < until) {
+    if deployment.early_exits > EARLY_FREE && deployment.throttled_until.is_none_or(|earlier| earlier < until) {
         deployment.throttled_until = Some(until);
         // A failure after this goes on from the length of this pause.
         deployment.updated_at = now;

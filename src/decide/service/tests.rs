@@ -447,9 +447,13 @@ fn five_thousand_tasks_are_one_quick_pass() {
 }
 
 #[test]
-fn a_task_that_ended_as_soon_as_it_ran_is_followed_after_a_second() {
+fn tasks_that_end_as_soon_as_they_run_are_followed_at_once_and_then_each_second() {
     let mut world = World::new(1, 100, 200, 1);
     let (id, now) = (world.service.deployments[0].id.clone(), world.now);
+    for _ in 0..3 {
+        after_task_ended_early(&mut world.service, &id, now);
+        assert_eq!(world.service.deployments[0].throttled_until, None);
+    }
     after_task_ended_early(&mut world.service, &id, now);
     assert_eq!(world.service.deployments[0].throttled_until, Some(now + 1_000));
     let plan = world.pass();

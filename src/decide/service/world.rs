@@ -262,6 +262,7 @@ pub fn deployment(n: u64, at: Timestamp) -> Deployment {
         rollout: Rollout::InProgress,
         rollout_reason: String::new(),
         failed_tasks: 0,
+        early_exits: 0,
         throttled_until: None,
         network_configuration: None,
         created_at: at,
