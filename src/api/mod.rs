@@ -19,10 +19,11 @@ use crate::clock::SharedClock;
 use crate::ids::SharedIds;
 use crate::model::arn::Home;
 use crate::model::{ClusterName, InstanceId, Timestamp};
-use crate::store::Store;
+use crate::store::{self, Store, Tx};
 use crate::telemetry::ingest::Ingest;
 use crate::telemetry::logs::LogStore;
 use crate::telemetry::metrics::MetricStore;
+use crate::wire::fault::{Code, Fault};
 use crate::wire::service::Service;
 
 /// What handlers work on.
@@ -49,4 +50,33 @@ pub type Cx = crate::wire::service::Cx<App>;
 /// Every AWS service that is served, for [`crate::wire::Wire`].
 pub fn services() -> Vec<Service<App>> {
     vec![ecs::service(), cloudwatch::service(), logs::service(), autoscaling::service(), sts::service()]
+}
+
+/// Why a change was not made: the handler refused it, or the store could not keep it.
+enum NotDone {
+    Refused(Fault),
+    Store(store::Error),
+}
+
+impl From<store::Error> for NotDone {
+    fn from(error: store::Error) -> NotDone {
+        NotDone::Store(error)
+    }
+}
+
+/// Runs `change` on the newest state and answers when it is durable; a Fault from it changes nothing. `ours` is the service's code
+/// for trouble that is not the client's.
+async fn update<T: Send + 'static>(
+    cx: &Cx,
+    operation: String,
+    ours: &'static Code,
+    change: impl FnOnce(&mut Tx, &App) -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let app = cx.app.clone();
+    let cause = format!("{operation} {}", cx.request_id);
+    let done = cx.app.store.update(cause, move |tx| change(tx, &app).map_err(NotDone::Refused)).await;
+    done.map_err(|why| match why {
+        NotDone::Refused(fault) => fault,
+        NotDone::Store(error) => Fault::new(ours, format!("The change was not made: {error}.")),
+    })
 }

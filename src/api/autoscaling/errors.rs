@@ -1,6 +1,5 @@
 //! Every error that our operations answer. An operation sends only codes that it declares.
 
-use crate::store;
 use crate::wire::decode;
 use crate::wire::fault::{self, Code, Fault};
 
@@ -9,16 +8,7 @@ const RESOURCE_NOT_FOUND: Code = Code::new("ResourceNotFoundException", 400);
 const INVALID_NEXT_TOKEN: Code = Code::new("InvalidNextTokenException", 400);
 const LIMIT_EXCEEDED: Code = Code::new("LimitExceededException", 400);
 const TOO_MANY_TAGS: Code = Code::new("TooManyTagsException", 400);
-const INTERNAL: Code = Code::new("InternalServiceException", 500);
-
-/// `Fault` inside of a store update, which must be able to say that the store itself failed.
-pub struct Failed(pub Fault);
-
-impl From<store::Error> for Failed {
-    fn from(error: store::Error) -> Failed {
-        Failed(Fault::new(&INTERNAL, format!("The change was not made: {error}.")))
-    }
-}
+pub const INTERNAL: Code = Code::new("InternalServiceException", 500);
 
 pub fn invalid(message: impl Into<String>) -> Fault {
     Fault::new(&fault::VALIDATION, message)

@@ -22,7 +22,7 @@ use crate::observe::traceparent;
 use crate::store::Tx;
 use crate::wire::fault::Fault;
 use crate::wire::service::Service;
-use errors::{Failed, invalid};
+use errors::invalid;
 
 pub const NAMESPACE: &str = "ecs";
 pub const DIMENSION: &str = "ecs:service:DesiredCount";
@@ -43,15 +43,13 @@ pub fn service() -> Service<App> {
         .op("ListTagsForResource", tags::list)
 }
 
-/// Runs `change` on the newest state and answers when it is durable; a Fault from it changes nothing.
+/// See [`super::update`].
 async fn update<T: Send + 'static>(
     cx: &Cx,
     operation: &str,
     change: impl FnOnce(&mut Tx, &App) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    let app = cx.app.clone();
-    let cause = format!("application-autoscaling {operation} {}", cx.request_id);
-    cx.app.store.update(cause, move |tx| change(tx, &app).map_err(Failed)).await.map_err(|Failed(fault)| fault)
+    super::update(cx, format!("application-autoscaling {operation}"), &errors::INTERNAL, change).await
 }
 
 /// What scales, as a request says it.

@@ -1,6 +1,5 @@
 //! Every error that our CloudWatch operations answer. Shapes and query codes differ, as CloudWatch once spoke query only.
 
-use crate::store;
 use crate::wire::decode::{self, Reason};
 use crate::wire::fault::{self, Code, Fault};
 
@@ -8,21 +7,12 @@ const INVALID_VALUE: Code = Code::new("InvalidParameterValueException", 400).que
 const COMBINATION: Code = Code::new("InvalidParameterCombinationException", 400).query("InvalidParameterCombination");
 /// Not `MissingRequiredParameterException`: most operations do not declare that shape.
 const MISSING: Code = Code::new("MissingParameter", 400);
-const INTERNAL: Code = Code::new("InternalServiceFault", 500).query("InternalServiceError");
+pub const INTERNAL: Code = Code::new("InternalServiceFault", 500).query("InternalServiceError");
 const INVALID_NEXT_TOKEN: Code = Code::new("InvalidNextToken", 400);
 const INVALID_FORMAT: Code = Code::new("InvalidFormatFault", 400).query("InvalidFormat");
 const LIMIT_EXCEEDED: Code = Code::new("LimitExceededFault", 400).query("LimitExceeded");
 const ALARM_NOT_FOUND: Code = Code::new("ResourceNotFound", 404);
 const RESOURCE_NOT_FOUND: Code = Code::new("ResourceNotFoundException", 404);
-
-/// `Fault` inside of a store update, which must be able to say that the store itself failed.
-pub struct Failed(pub Fault);
-
-impl From<store::Error> for Failed {
-    fn from(error: store::Error) -> Failed {
-        Failed(internal(format!("The change was not made: {error}.")))
-    }
-}
 
 pub fn value(message: impl Into<String>) -> Fault {
     Fault::new(&INVALID_VALUE, message)

@@ -1,6 +1,5 @@
 //! Every error that our ECS operations answer, and AWS's words for them. An operation sends only codes that it declares.
 
-use crate::store;
 use crate::wire::decode;
 use crate::wire::fault::{self, Code, Fault};
 
@@ -19,15 +18,6 @@ pub const TARGET_NOT_FOUND: Code = Code::new("TargetNotFoundException", 400);
 pub const ATTRIBUTE_LIMIT: Code = Code::new("AttributeLimitExceededException", 400);
 pub const RESOURCE_NOT_FOUND: Code = Code::new("ResourceNotFoundException", 400);
 pub const LIMIT_EXCEEDED: Code = Code::new("LimitExceededException", 400);
-
-/// `Fault` inside of a store update, which must be able to say that the store itself failed.
-pub struct Failed(pub Fault);
-
-impl From<store::Error> for Failed {
-    fn from(error: store::Error) -> Failed {
-        Failed(Fault::new(&SERVER, format!("The change was not made: {error}.")))
-    }
-}
 
 pub fn client(message: impl Into<String>) -> Fault {
     Fault::new(&CLIENT, message)

@@ -30,7 +30,6 @@ use super::{App, Cx};
 use crate::store::Tx;
 use crate::wire::fault::Fault;
 use crate::wire::service::Service;
-use errors::Failed;
 
 pub fn service() -> Service<App> {
     let tokens = Arc::new(tokens::Tokens::default());
@@ -71,13 +70,11 @@ pub fn service() -> Service<App> {
         .op("ListTagsForResource", tags::list)
 }
 
-/// Runs `change` on the newest state and answers when it is durable; a Fault from it changes nothing.
+/// See [`super::update`].
 async fn update<T: Send + 'static>(
     cx: &Cx,
     operation: &str,
     change: impl FnOnce(&mut Tx, &App) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    let app = cx.app.clone();
-    let cause = format!("ecs {operation} {}", cx.request_id);
-    cx.app.store.update(cause, move |tx| change(tx, &app).map_err(Failed)).await.map_err(|Failed(fault)| fault)
+    super::update(cx, format!("ecs {operation}"), &errors::SERVER, change).await
 }
