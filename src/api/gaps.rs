@@ -22,6 +22,10 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("cluster.serviceConnectDefaults", "There is no Service Connect."),
     ("cluster.settings.containerInsights", "Every container is measured all the time, whatever this says."),
     ("containerDefinitions.environmentFiles", "The files are not read; give the variables in environment."),
+    (
+        "containerDefinitions.logConfiguration.options",
+        "Of awslogs only group, stream prefix and create-group act: delivery never blocks a container and never drops a line.",
+    ),
     ("containerDefinitions.logConfiguration.secretOptions", "The options are not resolved."),
     ("containerDefinitions.portMappings.appProtocol", "There is no Service Connect."),
     ("containerDefinitions.portMappings.name", "There is no Service Connect."),

@@ -92,7 +92,9 @@ def test_logs(shared):
 
 def follow(b, *args, wanted=3):
     """Runs a command that goes on until it has said `wanted` lines, then ends it as Ctrl-C does."""
-    process = subprocess.Popen([BINARY, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env(b))
+    # A shell ignores SIGINT for what it runs in the background, and children inherit that: a person's terminal does not.
+    process = subprocess.Popen([BINARY, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env(b),
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         got = [process.stdout.readline() for _ in range(wanted)]
         assert process.poll() is None, f"it does not follow: {process.returncode}"

@@ -117,9 +117,11 @@ def test_a_body_that_breaks_off_is_no_request(up):
 
 
 def test_unsupported_fields_are_accepted_counted_and_listed(up):
-    up.register(testbed("exit", 0), taskRoleArn="arn:aws:iam::000000000000:role/x")
+    log = {"logDriver": "awslogs", "options": {"awslogs-group": "/g", "mode": "non-blocking"}}
+    up.register(testbed("exit", 0, logConfiguration=log), taskRoleArn="arn:aws:iam::000000000000:role/x")
     up.ecs.create_service(cluster=up.cluster, serviceName="g", taskDefinition=up.register(testbed("sleep", 1)), desiredCount=0,
                           deploymentConfiguration={"deploymentCircuitBreaker": {"enable": True, "rollback": True}})
     gaps = json.dumps(up.get("/api/gaps"))
     assert "deploymentCircuitBreaker" in gaps and "taskRoleArn" in gaps
+    assert "containerDefinitions.logConfiguration.options" in gaps
 

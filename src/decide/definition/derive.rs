@@ -95,6 +95,9 @@ pub fn required_attributes(definition: &TaskDefinition) -> Vec<String> {
     names.into_iter().collect()
 }
 
+/// Options of awslogs that act, and the region, of which there is one.
+const AWSLOGS_OPTIONS: [&str; 4] = ["awslogs-group", "awslogs-stream-prefix", "awslogs-create-group", "awslogs-region"];
+
 /// Members that are set, kept and shown, but that Beaufort does not act on (yet), by their path: a caller should be told.
 pub fn without_effect(definition: &TaskDefinition) -> Vec<&'static str> {
     let any = |test: &dyn Fn(&ContainerDefinition) -> bool| definition.containers.iter().any(test);
@@ -102,6 +105,9 @@ pub fn without_effect(definition: &TaskDefinition) -> Vec<&'static str> {
         |test: &dyn Fn(&crate::model::definition::PortMapping) -> bool| any(&|c| c.port_mappings.iter().flatten().any(test));
     let is_set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
     let secret_options = |log: &LogConfiguration| log.secret_options.as_ref().is_some_and(|options| !options.is_empty());
+    let idle_option = |log: &LogConfiguration| {
+        log.log_driver == "awslogs" && log.options.iter().flatten().any(|(name, _)| !AWSLOGS_OPTIONS.contains(&name.as_str()))
+    };
     let all = [
         // There are no AWS credentials to hand out: a container gets none, and images and logs need none.
         ("taskRoleArn", is_set(&definition.task_role_arn)),
@@ -114,6 +120,7 @@ pub fn without_effect(definition: &TaskDefinition) -> Vec<&'static str> {
             "containerDefinitions.logConfiguration.secretOptions",
             any(&|c| c.log_configuration.as_ref().is_some_and(secret_options)),
         ),
+        ("containerDefinitions.logConfiguration.options", any(&|c| c.log_configuration.as_ref().is_some_and(idle_option))),
         // Service Connect's.
         ("containerDefinitions.portMappings.name", ports(&|p| p.name.is_some())),
         ("containerDefinitions.portMappings.appProtocol", ports(&|p| p.app_protocol.is_some())),
