@@ -4,8 +4,9 @@
 
 # What cargo builds for: a static binary for this machine.
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
-DEBUG := target/$(TARGET)/debug/beaufort
-RELEASE := target/$(TARGET)/release/beaufort
+OUT := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)
+DEBUG := $(OUT)/debug/beaufort
+RELEASE := $(OUT)/release/beaufort
 
 help:
 	@echo "make demo    a service on real Docker that scales out under load and back in, live in this terminal"
