@@ -50,6 +50,10 @@ pub struct Config {
     pub stop_tasks_on_exit: bool,
     /// What agents from outside must say; None lets none in.
     pub agent_token: Option<String>,
+    /// What Alertmanager must say; None takes no alerts.
+    pub webhook_token: Option<String>,
+    /// Listening on more than loopback was asked for, though nobody is authenticated.
+    pub allow_unauthenticated: bool,
     pub zone: Option<String>,
     pub attributes: BTreeMap<String, Option<String>>,
     /// Where containers send their own OTLP.
@@ -68,6 +72,8 @@ impl Default for Config {
             ephemeral: false,
             stop_tasks_on_exit: false,
             agent_token: None,
+            webhook_token: None,
+            allow_unauthenticated: false,
             zone: None,
             attributes: BTreeMap::new(),
             task_otlp_endpoint: None,
@@ -79,10 +85,11 @@ impl Default for Config {
 impl Config {
     /// What must hold before anything starts.
     pub fn check(&self) -> anyhow::Result<()> {
-        if !self.listen.ip().is_loopback() {
+        if !self.listen.ip().is_loopback() && !self.allow_unauthenticated {
             bail!(
-                "--listen {} is open to the network, and no credentials are configured: anyone who reaches it could run containers here. \
-                 Listen on 127.0.0.1 (the default) and let a proxy or an SSH tunnel bring others in",
+                "--listen {} is open to the network, and clients are not authenticated: anyone who reaches it could run containers here. \
+                 Listen on 127.0.0.1 (the default) and let a proxy or an SSH tunnel bring others in; where only trusted neighbours reach \
+                 it, as in a closed container network, --allow-unauthenticated permits it",
                 self.listen
             );
         }
@@ -147,6 +154,8 @@ impl Core {
             ids: ids.clone(),
             gaps: Gaps::default(),
             first_cluster: first_cluster.clone(),
+            alerts: Default::default(),
+            webhook_token: config.webhook_token.clone(),
             ephemeral: config.ephemeral,
             // One agent per installation: its id is the installation's.
             local_instance: local_agent.then(|| InstanceId::new(store.installation())),

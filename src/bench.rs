@@ -1,6 +1,8 @@
 //! `beaufort bench`: how fast the parts are that need neither Docker nor a client, on one thread. `make bench` shows them beside the
 //! figures of the whole; alone it is the quickest way to see what a change to a store or a decision costs.
 
+mod exposition;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -30,6 +32,7 @@ pub struct BenchArgs {
 
 pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let mut rows = decisions();
+    rows.extend(exposition::measure()?);
     rows.extend(metrics::bench::bench());
     rows.extend(logs::bench::measure(LINES)?);
     if args.json {
@@ -108,6 +111,7 @@ fn alarm_of_a_policy() -> Alarm {
         configuration_updated_at: NOW,
         tags: Vec::new(),
         trace: None,
+        external: None,
     }
 }
 

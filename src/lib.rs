@@ -11,7 +11,7 @@
 //! Nouns and verbs:
 //! - [`model`]: what Beaufort knows, as plain serde data. Start at [`model::task`], [`model::service`] and [`model::link`].
 //! - [`decide`]: every choice, as a pure function that returns actions with reasons. Start at [`decide::service::reconcile`],
-//!   [`decide::placement::place`], [`decide::container::next`] and [`decide::autoscale`].
+//!   [`decide::placement::place`], [`decide::container::next`], [`decide::autoscale`] and [`decide::alert::hear`].
 //!
 //! State and what is measured:
 //! - [`store`]: durable control state: snapshots, one writer, a watch, the journal and the ledger. Start at [`store::Store`].
@@ -25,7 +25,8 @@
 //!
 //! Doors:
 //! - [`wire`]: AWS's protocols, bytes to typed handlers and back. Start at [`wire::Wire::answer`].
-//! - [`api`]: one table of operations per AWS service, and the native JSON API. Start at [`api::services`].
+//! - [`api`]: one table of operations per AWS service ([`api::services`]), the native JSON API with Prometheus' service discovery
+//!   ([`api::native`]), and Alertmanager's webhook ([`api::alertmanager`]).
 //! - [`http`]: the one port.
 //! - [`export`]: the Prometheus exposition, and the gauges that leave by OTLP.
 //! - [`cli`]: one file per command.

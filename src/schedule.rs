@@ -107,7 +107,10 @@ fn new_task(tx: &Tx, ids: &IdSource, launch: &Launch, instance: InstanceId, reso
         reason: None,
         health: Health::Unknown,
         bindings: Vec::new(),
+        address: None,
+        network: None,
         restart_count: 0,
+        started_at: None,
     };
     Task {
         id: ids.task(),

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beaufort::agent::docker::{DockerConfig, DockerEngine};
+use beaufort::agent::docker::{DockerConfig, DockerEngine, TASK_NETWORK};
 use beaufort::agent::engine::{ContainerSpec, Engine, EngineEvent, Observed, ObservedState, Started, Streams};
 use beaufort::clock::SystemClock;
 use beaufort::model::arn::Home;
@@ -18,6 +18,7 @@ use beaufort::model::link::UsageSample;
 use beaufort::model::log::{LineBatch, LogTarget, ResumePoint};
 use beaufort::model::{DefinitionKey, TaskId};
 use bollard::Docker;
+use bollard::models::NetworkCreateRequest;
 use bollard::query_parameters::*;
 use futures_util::{Future, FutureExt};
 
@@ -291,6 +292,43 @@ fn bridge_ports_are_reached_on_the_host() {
 }
 
 #[test]
+fn bridge_tasks_join_the_network_that_the_agent_is_told() {
+    test(
+        "network",
+        |_| {},
+        |mut world| async move {
+            let name = format!("beaufort-test-{}", std::process::id());
+            world.config.task_network = Some(name.clone());
+            let missing = DockerEngine::connect(world.config.clone()).await.err().unwrap();
+            assert_eq!((missing.name, missing.unreachable), (TASK_NETWORK, false));
+            assert!(missing.text.contains(&name), "{missing}");
+            // Labelled as the installation's, so that it goes with the rest at the end.
+            let labels = HashMap::from([("beaufort.installation".to_owned(), world.config.installation.clone())]);
+            let request = NetworkCreateRequest { name: name.clone(), labels: Some(labels), ..Default::default() };
+            world.docker.create_network(request).await.unwrap();
+            world.restart_agent(Vec::new()).await;
+            let mut spec = world.spec(1, "web", &["testbed", "http", "8080"]);
+            spec.container.port_mappings = Some(vec![PortMapping { container_port: Some(8080), ..Default::default() }]);
+            let (id, started) = world.run(&spec).await;
+            assert_eq!(started.network.as_deref(), Some(name.as_str()));
+            let address = started.address.clone().unwrap();
+            assert!(get(&address, 8080).contains("hello from"));
+            assert!(get("127.0.0.1", started.bindings[0].host_port).contains("hello from"), "ports are mapped all the same");
+            let members = world.docker.inspect_network(&name, None::<InspectNetworkOptions>).await.unwrap().containers.unwrap();
+            assert!(members[&id].ipv4_address.as_ref().unwrap().starts_with(&format!("{address}/")));
+            let sample = world.sample(&id, |s| s.network.is_some_and(|n| n.receive_bytes > 0)).await;
+            assert_eq!(sample.container, "web");
+            // An agent that is told of no network any more still knows where this one is.
+            world.config.task_network = None;
+            world.restart_agent(Vec::new()).await;
+            let seen = world.seen(&id).await;
+            assert_eq!((seen.address, seen.network), (started.address, started.network));
+            world
+        },
+    );
+}
+
+#[test]
 fn awsvpc_tasks_have_addresses_of_their_own() {
     test(
         "awsvpc",
@@ -451,6 +489,29 @@ fn without_files_docker_itself_is_asked() {
         assert!(sample.memory_usage_bytes > 0 && sample.network.is_some());
         world
     });
+}
+
+#[test]
+fn an_image_of_an_older_binary_of_ours_goes_when_it_is_replaced() {
+    test(
+        "images",
+        |_| {},
+        |world| async move {
+            let name = format!("beaufort/replaced:{}", std::process::id());
+            let program = std::env::temp_dir().join(format!("beaufort-replaced-{}", std::process::id()));
+            let mut made = Vec::new();
+            for content in ["first", "second"] {
+                std::fs::write(&program, content).unwrap();
+                world.engine().ensure_image_of(&program, &name, &["/beaufort"], &["web"]).await.unwrap();
+                made.push(world.docker.inspect_image(&name).await.unwrap().id.unwrap());
+            }
+            let old = world.docker.inspect_image(&made[0]).await;
+            world.engine().remove_image(&name).await.unwrap();
+            std::fs::remove_file(&program).unwrap();
+            assert!(made[0] != made[1] && old.is_err(), "an image without a name was left: {old:?}");
+            world
+        },
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("api", &["model", "store", "telemetry", "wire", "decide", "clock", "ids", "observe", "schedule", "shapes"]),
     ("control", &["model", "store", "telemetry", "decide", "clock", "ids", "observe", "schedule"]),
     ("agent", &["model", "decide", "clock", "observe"]),
-    ("export", &["model", "store", "telemetry", "observe", "api"]),
+    ("export", &["model", "store", "telemetry", "decide", "observe", "api"]),
     ("http", &["api", "wire", "telemetry", "export", "model"]),
     ("sim", &["model", "decide", "store", "control", "telemetry", "agent", "clock", "ids", "api", "wire", "schedule", "app"]),
     (

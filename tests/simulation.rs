@@ -1,6 +1,11 @@
 //! Whole worlds in simulated time: the real control plane and real agents on simulated engines, with faults. A seed that fails
 //! prints itself and its story; `SIM_SEED=n` runs that one alone.
 
+#[path = "simulation/alerts.rs"]
+mod alerts;
+#[path = "simulation/reaction.rs"]
+mod reaction;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -265,6 +270,7 @@ fn alarm(missing: MissingData, now: Timestamp) -> Alarm {
         configuration_updated_at: now,
         tags: vec![],
         trace: None,
+        external: None,
     }
 }
 

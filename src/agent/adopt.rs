@@ -50,6 +50,8 @@ pub fn known_of(observed: &Observed) -> Known {
         reason: observed.oom_killed.then(|| OOM.to_owned()),
         health: observed.health,
         bindings: observed.bindings.clone(),
+        address: observed.address.clone(),
+        network: observed.network.clone(),
         ..Known::default()
     }
 }

@@ -184,7 +184,10 @@ async fn pause<E: Engine>(tools: &Tools<E>, task: &Assignment) -> Result<(Runtim
         let ours = |o: &Observed| o.task == task.task && o.container.as_str() == PAUSE && o.state == ObservedState::Running;
         if let Some(found) = find(tools, ours).await? {
             let at = found.started_at.unwrap_or_else(|| tools.clock.now());
-            return Ok((found.runtime_id, Started { at, bindings: found.bindings, address: found.address }));
+            return Ok((
+                found.runtime_id,
+                Started { at, bindings: found.bindings, address: found.address, network: found.network },
+            ));
         }
     }
 }

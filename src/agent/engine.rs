@@ -75,6 +75,8 @@ pub struct Observed {
     pub health: Health,
     pub bindings: Vec<Binding>,
     pub address: Option<String>,
+    /// The task network that `address` is on, if it is not the engine's default.
+    pub network: Option<String>,
     pub image_digest: Option<String>,
 }
 
@@ -95,6 +97,8 @@ pub struct Started {
     pub at: Timestamp,
     pub bindings: Vec<Binding>,
     pub address: Option<String>,
+    /// The task network that `address` is on, if it is not the engine's default.
+    pub network: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

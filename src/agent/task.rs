@@ -270,6 +270,8 @@ impl<E: Engine> Runner<E> {
         known.exit_code = None;
         known.reason = None;
         known.bindings = started.bindings;
+        known.address.clone_from(&started.address);
+        known.network = started.network;
         known.restart_count += u32::from(again);
         if id.is_some() {
             known.runtime_id = id;
@@ -483,6 +485,7 @@ mod tests {
             health: Health::Healthy,
             bindings: vec![],
             address: None,
+            network: None,
             image_digest: None,
         }
     }

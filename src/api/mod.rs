@@ -3,12 +3,14 @@
 //! Reads the store's snapshot and the telemetry stores, changes state only by [`Store::update`]; decides nothing that `decide` could.
 //! Knows neither HTTP nor agents. Start reading at [`services`].
 
+pub mod alertmanager;
 pub mod autoscaling;
 pub mod cloudwatch;
 pub mod ecs;
 pub mod gaps;
 pub mod logs;
 pub mod native;
+mod oam;
 pub mod sts;
 #[cfg(test)]
 pub mod testing;
@@ -36,6 +38,10 @@ pub struct App {
     pub clock: SharedClock,
     pub ids: SharedIds,
     pub gaps: gaps::Gaps,
+    /// Alerts that could not be used.
+    pub alerts: alertmanager::Seen,
+    /// What Alertmanager must say; None takes no alerts.
+    pub webhook_token: Option<String>,
     /// Made at start; what a client means when it names no cluster is always `default`.
     pub first_cluster: ClusterName,
     /// `POST /api/reset` is offered.
@@ -49,7 +55,12 @@ pub type Cx = crate::wire::service::Cx<App>;
 
 /// Every AWS service that is served, for [`crate::wire::Wire`].
 pub fn services() -> Vec<Service<App>> {
-    vec![ecs::service(), cloudwatch::service(), logs::service(), autoscaling::service(), sts::service()]
+    vec![ecs::service(), cloudwatch::service(), logs::service(), autoscaling::service(), sts::service(), oam::service()]
+}
+
+/// Compares without telling by its time how much was right: for the tokens of agents and of Alertmanager.
+pub fn same_secret(given: &str, secret: &str) -> bool {
+    given.len() == secret.len() && given.bytes().zip(secret.bytes()).fold(0, |d, (a, b)| d | (a ^ b)) == 0
 }
 
 /// Why a change was not made: the handler refused it, or the store could not keep it.

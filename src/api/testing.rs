@@ -24,6 +24,8 @@ pub fn app(clock: SharedClock) -> App {
         ids: IdSource::seeded(1),
         gaps: Gaps::default(),
         first_cluster: ClusterName::new("default"),
+        alerts: Default::default(),
+        webhook_token: Some("test-token".to_owned()),
         ephemeral: true,
         local_instance: None,
         started_at: clock.now(),

@@ -78,7 +78,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.join)?;
-    let token = read_token(args.token.as_deref(), args.token_file.as_ref())?.context("no token")?;
+    let token = read_token("agent", args.token.as_deref(), args.token_file.as_ref())?.context("no token")?;
     let dir = match &args.data_dir {
         Some(dir) => dir.clone(),
         None => default_data_dir()?.join("agent"),
@@ -118,12 +118,12 @@ async fn serve(
         host_address: host_address.to_string(),
         ..DockerConfig::new(&identity.id, Home::new(&server.region, &server.account), clock.clone())
     };
-    let Some(engine) = reach_docker(args.host.dress(docker), stop).await else { return Ok(Ok(())) };
+    let Some(engine) = reach_docker(args.host.dress(docker), stop).await? else { return Ok(Ok(())) };
     let link = link::connect_forever(&args.join, token, Arc::new(move || ids.u64()), stop.clone());
     let config = AgentConfig {
         zone: args.host.zone.clone(),
         attributes: args.host.attributes(),
-        otlp_endpoint: args.host.task_otlp_endpoint.clone(),
+        otlp_endpoint: args.host.otlp_endpoint(),
         instance: Some(InstanceId::new(&identity.id)),
         ..AgentConfig::new(args.cluster.as_str())
     };

@@ -22,6 +22,8 @@ const WHOLE: Duration = Duration::from_secs(30);
 pub enum Service {
     Ecs,
     Logs,
+    Scaling,
+    CloudWatch,
 }
 
 impl Service {
@@ -29,7 +31,13 @@ impl Service {
         match self {
             Service::Ecs => "AmazonEC2ContainerServiceV20141113",
             Service::Logs => "Logs_20140328",
+            Service::Scaling => "AnyScaleFrontendService",
+            Service::CloudWatch => "GraniteServiceVersion20100801",
         }
+    }
+
+    fn content_type(self) -> &'static str {
+        if self == Service::CloudWatch { "application/x-amz-json-1.0" } else { "application/x-amz-json-1.1" }
     }
 }
 
@@ -77,7 +85,7 @@ impl Client {
         let request = Request::builder()
             .method(Method::POST)
             .uri(format!("{}/", self.endpoint))
-            .header("content-type", "application/x-amz-json-1.1")
+            .header("content-type", service.content_type())
             .header("x-amz-target", format!("{}.{operation}", service.target()))
             .body(Full::new(Bytes::from(serde_json::to_vec(input)?)))?;
         let (status, body) = self.send(request).await?;

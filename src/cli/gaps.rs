@@ -39,8 +39,8 @@ pub async fn run(target: Target, args: GapsArgs) -> anyhow::Result<ExitCode> {
 fn text(gaps: &Value, paint: Paint) -> String {
     let list = |name: &str| gaps[name].as_array().cloned().unwrap_or_default();
     let word = |of: &Value, name: &str| screen::printable(of[name].as_str().unwrap_or_default());
-    let (without, unknown) = (list("withoutEffect"), list("unknown"));
-    if without.is_empty() && unknown.is_empty() {
+    let (without, unknown, not_scraped) = (list("withoutEffect"), list("unknown"), list("notScraped"));
+    if without.is_empty() && unknown.is_empty() && not_scraped.is_empty() {
         return "nothing was asked for that Beaufort does not do\n".to_owned();
     }
     let mut text = String::new();
@@ -53,6 +53,14 @@ fn text(gaps: &Value, paint: Paint) -> String {
         text.push_str(&format!("{}\n", paint.ink(Ink::Strong, "Not known to the operation:")));
         let rows = unknown.iter().map(|u| vec![u["count"].to_string(), word(u, "operation"), word(u, "name")]).collect();
         text.push_str(&screen::table(&["TIMES", "OPERATION", "MEMBER"], rows, ""));
+    }
+    if !not_scraped.is_empty() {
+        text.push_str(&format!("{}\n", paint.ink(Ink::Strong, "Asks to be scraped by Prometheus, but cannot be:")));
+        let rows = not_scraped.iter().map(|n| {
+            let container = format!("{}/{}", word(n, "taskDefinition"), word(n, "container"));
+            vec![n["tasks"].to_string(), word(n, "cluster"), word(n, "service"), container, word(n, "why")]
+        });
+        text.push_str(&screen::table(&["TASKS", "CLUSTER", "SERVICE", "CONTAINER", "WHY"], rows.collect(), ""));
     }
     match gaps["unnamed"].as_u64() {
         Some(more) if more > 0 => text.push_str(&format!("and {more} more, too many to name\n")),
@@ -83,6 +91,16 @@ Not known to the operation:
 TIMES  OPERATION  MEMBER
 1      RunTask    RunTaskInput.odd
 and 2 more, too many to name
+"
+        );
+        let unscraped = json!({ "notScraped": [{ "cluster": "demo", "service": "web", "taskDefinition": "web:1", "container": "app",
+            "why": "no port", "tasks": 2 }] });
+        assert_eq!(
+            text(&unscraped, Paint::off()),
+            "\
+Asks to be scraped by Prometheus, but cannot be:
+TASKS  CLUSTER  SERVICE  CONTAINER  WHY
+2      demo     web      web:1/app  no port
 "
         );
         assert!(text(&json!({ "withoutEffect": [], "unknown": [], "unnamed": 0 }), Paint::off()).starts_with("nothing"));

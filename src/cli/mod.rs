@@ -4,6 +4,8 @@
 //! Start reading here: [`Command`] lists every command, `run` starts it. A new command is one variant and one line in `run`.
 
 mod agent;
+mod alerts;
+mod apply;
 mod client;
 mod completion;
 mod ecs;
@@ -91,8 +93,12 @@ pub enum Command {
     Top(top::TopArgs),
     /// Explain how something came to be as it is, and what it waits for
     Why(why::WhyArgs),
+    /// Make or change task definitions, services and their scaling, as JSON files ask
+    Apply(apply::ApplyArgs),
     /// Set how many tasks a service has
     Scale(scale::ScaleArgs),
+    /// List the alerts of Prometheus that Alertmanager has told of
+    Alerts(alerts::AlertsArgs),
     /// List what clients asked for and Beaufort does not do
     Gaps(gaps::GapsArgs),
     /// Tell whether Beaufort is up
@@ -119,7 +125,9 @@ fn run(target: Target, command: Command) -> anyhow::Result<ExitCode> {
         Command::Events(args) => in_one_thread(events::run(target, args)),
         Command::Top(args) => in_one_thread(top::run(target, args)),
         Command::Why(args) => in_one_thread(why::run(target, args)),
+        Command::Apply(args) => in_one_thread(apply::run(target, args)),
         Command::Scale(args) => in_one_thread(scale::run(target, args)),
+        Command::Alerts(args) => in_one_thread(alerts::run(target, args)),
         Command::Gaps(args) => in_one_thread(gaps::run(target, args)),
         Command::Health(args) => in_one_thread(health::run(target, args)),
         Command::Demo(args) => in_workers(crate::demo::run(args)),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
-use crate::agent::docker::{DockerConfig, DockerEngine};
+use crate::agent::docker::{DockerConfig, DockerEngine, TASK_NETWORK};
 
 /// Between two tries to reach Docker.
 const DOCKER_AGAIN: Duration = Duration::from_secs(1);
@@ -48,8 +48,12 @@ pub struct HostOptions {
     /// Docker's address: unix:///PATH or tcp://HOST:PORT
     #[arg(long, env = "DOCKER_HOST", value_name = "ADDRESS")]
     pub docker_host: Option<String>,
+    /// A Docker network that is there already, for bridge tasks to join in place of Docker's default bridge: its other members, such as
+    /// a compose project's, then reach tasks by their own address
+    #[arg(long, env = "BEAUFORT_TASK_NETWORK", value_name = "NAME")]
+    pub task_network: Option<String>,
     /// Where containers send their own OTLP: their OTEL_EXPORTER_OTLP_ENDPOINT, unless the task definition says another
-    #[arg(long, value_name = "URL")]
+    #[arg(long, env = "BEAUFORT_TASK_OTLP_ENDPOINT", value_name = "URL")]
     pub task_otlp_endpoint: Option<String>,
 }
 
@@ -58,9 +62,16 @@ impl HostOptions {
         self.attributes.iter().cloned().collect()
     }
 
+    /// None when the variable is there and empty, which is how a Compose file leaves something out.
+    pub fn otlp_endpoint(&self) -> Option<String> {
+        self.task_otlp_endpoint.clone().filter(|e| !e.is_empty())
+    }
+
     pub fn dress(&self, config: DockerConfig) -> DockerConfig {
         let docker_host = self.docker_host.clone().filter(|h| !h.is_empty());
-        DockerConfig { docker_host, pause_pool: self.pause_pool.into(), ..config }
+        // A variable that is set to nothing is not set, as compose files have it.
+        let task_network = self.task_network.clone().filter(|name| !name.is_empty());
+        DockerConfig { docker_host, task_network, pause_pool: self.pause_pool.into(), ..config }
     }
 }
 
@@ -77,15 +88,46 @@ pub struct TokenOptions {
 
 impl TokenOptions {
     pub fn token(&self) -> anyhow::Result<Option<String>> {
-        read_token(self.agent_token.as_deref(), self.agent_token_file.as_ref())
+        read_token("agent", self.agent_token.as_deref(), self.agent_token_file.as_ref())
     }
 }
 
-pub fn read_token(given: Option<&str>, file: Option<&PathBuf>) -> anyhow::Result<Option<String>> {
+/// What Alertmanager says to have its alerts taken.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WebhookOptions {
+    /// The secret that Alertmanager sends with alerts that scale; other users of this machine may see it, so prefer --webhook-token-file
+    #[arg(
+        long,
+        env = "BEAUFORT_WEBHOOK_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        conflicts_with = "webhook_token_file"
+    )]
+    pub webhook_token: Option<String>,
+    /// A file that holds the secret; without one, no alert is taken
+    #[arg(long, env = "BEAUFORT_WEBHOOK_TOKEN_FILE", value_name = "FILE")]
+    pub webhook_token_file: Option<PathBuf>,
+}
+
+impl WebhookOptions {
+    pub fn token(&self) -> anyhow::Result<Option<String>> {
+        // A variable that is set to nothing is not set: Compose files give such.
+        let token = self.webhook_token.as_deref().filter(|token| !token.is_empty());
+        let file = self.webhook_token_file.as_ref().filter(|file| !file.as_os_str().is_empty());
+        if token.is_some() && file.is_some() {
+            let what = "both --webhook-token and --webhook-token-file are given (or their variables)";
+            return Err(Failure::new(what, "leave one of them out").into());
+        }
+        read_token("webhook", token, file)
+    }
+}
+
+/// `whose` is `agent` or `webhook`.
+pub fn read_token(whose: &str, given: Option<&str>, file: Option<&PathBuf>) -> anyhow::Result<Option<String>> {
     let token = match (given, file) {
         (Some(token), _) => token.to_owned(),
         (None, Some(file)) => {
-            std::fs::read_to_string(file).with_context(|| format!("the token cannot be read from {}", file.display()))?
+            std::fs::read_to_string(file).with_context(|| format!("the {whose} token cannot be read from {}", file.display()))?
         }
         (None, None) => return Ok(None),
     };
@@ -93,9 +135,8 @@ pub fn read_token(given: Option<&str>, file: Option<&PathBuf>) -> anyhow::Result
     // It travels in a header.
     if token.len() < 8 || !token.bytes().all(|b| b.is_ascii_graphic()) {
         let next = "make one: head -c 24 /dev/urandom | base64";
-        return Err(
-            Failure::new("the agent token is shorter than 8 characters, or has blanks or others than ASCII in it", next).into()
-        );
+        let what = format!("the {whose} token is shorter than 8 characters, or has blanks or others than ASCII in it");
+        return Err(Failure::new(what, next).into());
     }
     Ok(Some(token.to_owned()))
 }
@@ -128,12 +169,13 @@ fn data_dir_of(root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Optio
     if root { Some(PathBuf::from("/var/lib/beaufort")) } else { home.map(|h| h.join(".local/share/beaufort")) }
 }
 
-/// Connects as soon as Docker answers, however long that takes; None when `stop` comes first.
-pub async fn reach_docker(config: DockerConfig, stop: &CancellationToken) -> Option<Arc<DockerEngine>> {
+/// Connects as soon as Docker answers, however long that takes; None when `stop` comes first. A task network that cannot be used is an
+/// error: waiting would not help, and tasks on another network would not be reached by those who look for them.
+pub async fn reach_docker(config: DockerConfig, stop: &CancellationToken) -> Result<Option<Arc<DockerEngine>>, Failure> {
     let mut told: Option<Instant> = None;
     loop {
         let tried = tokio::select! {
-            () = stop.cancelled() => return None,
+            () = stop.cancelled() => return Ok(None),
             tried = tokio::time::timeout(DOCKER_TRY, DockerEngine::connect(config.clone())) => tried,
         };
         let why = match tried {
@@ -141,7 +183,11 @@ pub async fn reach_docker(config: DockerConfig, stop: &CancellationToken) -> Opt
                 if told.is_some() {
                     tracing::info!("Docker answers now");
                 }
-                return Some(Arc::new(engine));
+                return Ok(Some(Arc::new(engine)));
+            }
+            Ok(Err(error)) if error.name == TASK_NETWORK => {
+                let next = "make it (docker network create NAME), or name another with --task-network / BEAUFORT_TASK_NETWORK";
+                return Err(Failure::new(error.text, next));
             }
             Ok(Err(error)) => error.text,
             Err(_) => format!("no answer within {} s", DOCKER_TRY.as_secs()),
@@ -155,7 +201,7 @@ pub async fn reach_docker(config: DockerConfig, stop: &CancellationToken) -> Opt
             );
         }
         tokio::select! {
-            () = stop.cancelled() => return None,
+            () = stop.cancelled() => return Ok(None),
             () = tokio::time::sleep(DOCKER_AGAIN) => {}
         }
     }
@@ -179,10 +225,10 @@ mod tests {
         assert_eq!(parse_attribute("disk=ssd"), Ok(("disk".to_owned(), Some("ssd".to_owned()))));
         assert_eq!(parse_attribute("gpu"), Ok(("gpu".to_owned(), None)));
         assert!(parse_attribute("=x").is_err() && parse_attribute("a b=x").is_err());
-        assert_eq!(read_token(Some(" secret-enough\n"), None).unwrap().as_deref(), Some("secret-enough"));
-        assert_eq!(read_token(None, None).unwrap(), None);
-        assert!(read_token(Some("short"), None).is_err() && read_token(Some("with a blank"), None).is_err());
-        let missing = read_token(None, Some(&PathBuf::from("/nonexistent/token"))).unwrap_err();
+        assert_eq!(read_token("agent", Some(" secret-enough\n"), None).unwrap().as_deref(), Some("secret-enough"));
+        assert_eq!(read_token("agent", None, None).unwrap(), None);
+        assert!(read_token("agent", Some("short"), None).is_err() && read_token("agent", Some("with a blank"), None).is_err());
+        let missing = read_token("agent", None, Some(&PathBuf::from("/nonexistent/token"))).unwrap_err();
         assert!(missing.to_string().contains("/nonexistent/token"));
     }
 }

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use tokio_util::sync::CancellationToken;
 
 use super::screen::{self, Ink, Paint};
-use super::server::{HostOptions, LogFormat, LogOptions, TokenOptions, default_data_dir, reach_docker};
+use super::server::{HostOptions, LogFormat, LogOptions, TokenOptions, WebhookOptions, default_data_dir, reach_docker};
 use super::signals::stop_on_signal;
 use crate::agent::docker::{DockerConfig, DockerEngine};
 use crate::agent::engine::{Engine, ObservedState};
@@ -23,7 +24,7 @@ const REMOVE_WITHIN: Duration = Duration::from_secs(10);
 /// The options of every control plane.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServerOptions {
-    /// Where to listen; loopback only
+    /// Where to listen; loopback only, unless --allow-unauthenticated
     #[arg(long, env = "BEAUFORT_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:4566")]
     pub listen: SocketAddr,
     /// Where to keep state, metrics and logs [default: $XDG_DATA_HOME/beaufort, ~/.local/share/beaufort, or /var/lib/beaufort for root]
@@ -39,10 +40,15 @@ pub struct ServerOptions {
     #[arg(long, env = "BEAUFORT_ACCOUNT_ID", value_name = "ID", default_value = "000000000000")]
     pub account_id: String,
     /// Offer POST /api/reset, and keep everything in memory unless --data-dir is given too
-    #[arg(long, env = "BEAUFORT_EPHEMERAL")]
+    #[arg(long, env = "BEAUFORT_EPHEMERAL", value_parser = FalseyValueParser::new())]
     pub ephemeral: bool,
     #[command(flatten)]
     pub token: TokenOptions,
+    #[command(flatten)]
+    pub webhook: WebhookOptions,
+    /// Let --listen be more than loopback, though clients are not authenticated: for a closed container network
+    #[arg(long, env = "BEAUFORT_ALLOW_UNAUTHENTICATED", value_parser = FalseyValueParser::new())]
+    pub allow_unauthenticated: bool,
     #[command(flatten)]
     pub log: LogOptions,
 }
@@ -52,6 +58,7 @@ Examples:
   beaufort up
   beaufort up --ephemeral --listen 127.0.0.1:0      for a test suite: in memory, a free port, nothing left behind
   beaufort up --zone a --attribute disk=ssd         this host as placement constraints see it
+  beaufort up --task-network shop                   tasks join the Docker network shop, so that its members reach them
   beaufort up --agent-token-file token              let agents of other hosts join (beaufort agent)
 
 Then, in another terminal:
@@ -72,7 +79,7 @@ pub struct UpArgs {
     #[command(flatten)]
     pub host: HostOptions,
     /// Stop every task before ending; in memory this is always so
-    #[arg(long, env = "BEAUFORT_STOP_TASKS_ON_EXIT")]
+    #[arg(long, env = "BEAUFORT_STOP_TASKS_ON_EXIT", value_parser = FalseyValueParser::new())]
     pub stop_tasks_on_exit: bool,
 }
 
@@ -109,6 +116,8 @@ impl ServerOptions {
             account: self.account_id.clone(),
             ephemeral: self.ephemeral,
             agent_token: self.token.token()?,
+            webhook_token: self.webhook.token()?,
+            allow_unauthenticated: self.allow_unauthenticated,
             ..Config::default()
         })
     }
@@ -121,7 +130,7 @@ impl UpArgs {
             stop_tasks_on_exit: self.stop_tasks_on_exit || self.server.in_memory(),
             zone: self.host.zone.clone(),
             attributes: self.host.attributes(),
-            task_otlp_endpoint: self.host.task_otlp_endpoint.clone(),
+            task_otlp_endpoint: self.host.otlp_endpoint(),
             ..self.server.config()?
         })
     }
@@ -132,7 +141,13 @@ pub async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     config.check()?;
     let (mut running, telemetry, stop) = begin(config, &args.server, true).await?;
     let docker = args.host.dress(docker_config(&running.core));
-    let engine = reach_docker(docker, &stop).await;
+    let engine = match reach_docker(docker, &stop).await {
+        Ok(engine) => engine,
+        Err(error) => {
+            finish(running, None, telemetry).await?;
+            return Err(error.into());
+        }
+    };
     if let Some(engine) = &engine {
         running.start_agent(engine.clone());
     }
@@ -166,6 +181,9 @@ async fn begin(
     let stop = stop_on_signal()?;
     let core = Core::open(config, local_agent).await?;
     let running = app::start(core).await?;
+    if !running.core.config.listen.ip().is_loopback() {
+        tracing::warn!(address = %running.address, "whoever reaches this address can run containers here: clients are not authenticated");
+    }
     let app = running.core.app.clone();
     telemetry.export_gauges(export::otlp::GAUGES, move || export::otlp::gauges(&app));
     if json {

@@ -227,7 +227,16 @@ fn facts_now(text: &mut String, now: &Value, paint: Paint) {
 pub fn decision(d: &Value, asked: &str, paint: Paint) -> String {
     let subject = word(&d["subject"]);
     let about = if subject == asked { String::new() } else { format!("{} ", paint.ink(Ink::Faint, &about(&subject))) };
-    let numbers = numbers(&d["evidence"], &word(&d["reason"]));
+    let mut numbers = numbers(&d["evidence"], &word(&d["reason"]));
+    // An alert's labels say whose rule it was and what it was about.
+    if let Some(labels) = d["evidence"]["labels"].as_object() {
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        numbers.push_str(&format!(
+            "{}labels {{{}}}",
+            if numbers.is_empty() { "" } else { ", " },
+            screen::printable(&labels.join(", "))
+        ));
+    }
     let numbers = if numbers.is_empty() { String::new() } else { format!(" {}", paint.ink(Ink::Faint, &format!("({numbers})"))) };
     let action = paint.ink(Ink::Strong, &word(&d["action"]));
     format!("{}  {about}{action}: {}{numbers}\n", paint.ink(Ink::Faint, &clock(&d["at"])), word(&d["reason"]))

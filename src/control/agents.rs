@@ -17,7 +17,7 @@ use crate::model::instance::{Instance, InstanceStatus};
 use crate::model::link::{Assignment, FromAgent, Hello, LINK_VERSION, TaskReport, ToAgent, UsageBatch};
 use crate::model::log::LineBatch;
 use crate::model::task::{StopCode, Task};
-use crate::model::{InstanceId, TaskId};
+use crate::model::{InstanceId, ServiceName, TaskId};
 use crate::store::{self, Change, Commit, State, Tx};
 use crate::telemetry::ingest::TaskFacts;
 use crate::telemetry::logs::IngestResult;
@@ -25,6 +25,9 @@ use crate::{observe, schedule};
 
 /// Messages taken together into one commit.
 const BURST: usize = 256;
+
+/// Containers of which a session remembers whose they are; more are looked up again.
+const SOURCES_KNOWN: usize = 10_000;
 
 /// A connection that says nothing is no agent's.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -75,7 +78,8 @@ impl Hub {
             older.cancel();
         }
         tracing::info!(instance = %id, host = %instance.host_name, cluster = %instance.cluster, "container instance connected");
-        let mut session = Session { hub: self.clone(), instance, to, sent: BTreeMap::new(), generation: 0 };
+        let mut session =
+            Session { hub: self.clone(), instance, to, sent: BTreeMap::new(), generation: 0, sources: BTreeMap::new() };
         session.run(from, &over).await;
         // A newer session of the same instance has taken over: it is still connected.
         if !over.is_cancelled() || self.stop.is_cancelled() {
@@ -180,6 +184,8 @@ struct Session {
     /// What the agent was last told of each task: to run, or to end.
     sent: BTreeMap<TaskId, bool>,
     generation: u64,
+    /// Containers that write lines, and whose they are.
+    sources: BTreeMap<String, Option<ServiceName>>,
 }
 
 impl Session {
@@ -193,6 +199,7 @@ impl Session {
             region: control.home.region.clone(),
             account: control.home.account.clone(),
         };
+        control.ingest.heard(&self.instance.id, control.clock.now());
         if self.to.send(welcome).await.is_err() || !self.assign_all().await {
             return;
         }
@@ -213,6 +220,7 @@ impl Session {
                     Ok(0) | Err(_) => false,
                     Ok(_) => {
                         heard = Instant::now();
+                        control.ingest.heard(&self.instance.id, control.clock.now());
                         self.take(std::mem::take(&mut burst)).await
                     }
                 },
@@ -356,7 +364,18 @@ impl Session {
         let (mut stored, mut refused) = (Vec::new(), Vec::new());
         for result in results {
             match result {
-                IngestResult::Stored(point) => stored.push(point),
+                IngestResult::Stored { resume, events, bytes } => {
+                    if events > 0 {
+                        let service = self.service_of(&resume.source);
+                        observe::log_stored(
+                            self.instance.cluster.as_str(),
+                            service.as_ref().map_or("", |s| s.as_str()),
+                            events,
+                            bytes,
+                        );
+                    }
+                    stored.push(resume);
+                }
                 IngestResult::Refused { source, why } => refused.push(ToAgent::LinesRefused { source, why }),
             }
         }
@@ -366,6 +385,23 @@ impl Session {
             }
         }
         stored.is_empty() || self.to.send(ToAgent::LinesStored(stored)).await.is_ok()
+    }
+}
+
+impl Session {
+    /// Whose lines come from this container; none for a task of no service, and for one that is known no more.
+    fn service_of(&mut self, source: &str) -> Option<ServiceName> {
+        if let Some(known) = self.sources.get(source) {
+            return known.clone();
+        }
+        let state = self.hub.control.store.snapshot();
+        let of_source = |task: &&Arc<Task>| task.containers.iter().any(|c| c.runtime_id.as_deref() == Some(source));
+        let task = state.tasks_of_instance(&self.instance.id).find(of_source)?;
+        if self.sources.len() >= SOURCES_KNOWN {
+            self.sources.clear();
+        }
+        self.sources.insert(source.to_owned(), task.service.clone());
+        task.service.clone()
     }
 }
 
@@ -403,6 +439,7 @@ fn apply_reports(tx: &mut Tx, instance: &InstanceId, reports: &[TaskReport]) {
         if new.is_stopped() && !task.is_stopped() {
             observe_stop(&new);
         }
+        observe_memory_kills(&task, &new);
         tx.put(new);
     }
 }
@@ -437,6 +474,17 @@ fn observe_stop(task: &Task) {
     let code = task.stop_code.map_or("", |c| c.as_str());
     tracing::info!(task = %task.id, code, reason = task.stopped_reason.as_deref().unwrap_or(""), "task stopped");
     observe::task_stopped(&task.cluster, task.service.as_ref(), code);
+}
+
+/// When it is told, not when the task ends: a container that is not essential may end long before.
+fn observe_memory_kills(before: &Task, after: &Task) {
+    let killed =
+        |task: &Task, n: usize| task.containers.get(n).is_some_and(|c| c.reason.as_deref() == Some(rules::OUT_OF_MEMORY));
+    for (n, container) in after.containers.iter().enumerate() {
+        if killed(after, n) && !killed(before, n) {
+            observe::container_oom_killed(&after.cluster, after.service.as_ref(), container.name.as_str());
+        }
+    }
 }
 
 fn usage(control: &Control, instance: &InstanceId, batch: &UsageBatch) {

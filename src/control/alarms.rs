@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use super::{Control, scaling};
+use super::{Control, alerts, scaling};
 use crate::decide::alarm::{self as rules, Verdict, history};
 use crate::model::Timestamp;
 use crate::model::alarm::{Alarm, AlarmState};
@@ -30,7 +30,7 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = super::until(&control.clock, schedule.next()) => {}
+            () = super::until(&control.clock, super::alive(&control, "alarms", schedule.next())) => {}
             commit = watch.recv() => match commit {
                 Ok(commit) => {
                     schedule.note(&commit, control.clock.now());
@@ -98,7 +98,7 @@ impl Schedule {
         }
     }
 
-    fn at(&mut self, name: &str, when: Option<Timestamp>) {
+    pub(super) fn at(&mut self, name: &str, when: Option<Timestamp>) {
         if let Some(old) = self.by_name.remove(name) {
             self.by_time.remove(&(old, name.to_owned()));
         }
@@ -124,6 +124,9 @@ pub async fn evaluate(control: &Arc<Control>, schedule: &mut Schedule, asked: &m
     let (state, now) = (control.store.snapshot(), control.clock.now());
     let Some(alarm) = state.alarms.get(name).cloned() else { return asked.forget(name) };
     let settle = control.settings.settle_ms;
+    if let Some(known) = &alarm.external {
+        return alerts::look(control, schedule, asked, &state, &alarm, known).await;
+    }
     schedule.at(name, Some(rules::next_evaluation(&alarm, now, settle)));
     let range = rules::range(&alarm, now, settle);
     let points = control.metrics.query(&Query {
@@ -233,6 +236,7 @@ mod tests {
             configuration_updated_at: Timestamp(0),
             tags: Vec::new(),
             trace: None,
+            external: None,
         }
     }
 

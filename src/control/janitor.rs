@@ -5,9 +5,11 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::Control;
+use crate::model::alarm::{Alarm, AlarmState};
 use crate::model::instance::InstanceStatus;
 use crate::model::service::ServiceStatus;
-use crate::model::{Millis, TaskId, Timestamp};
+use crate::model::{Millis, ServiceKey, TaskId, Timestamp};
+use crate::observe;
 use crate::store::{self, Change, State};
 
 const EVERY_MS: Millis = 30_000;
@@ -16,13 +18,19 @@ const AT_ONCE: usize = 2_000;
 /// Application Auto Scaling keeps activities for six weeks.
 const KEEP_ACTIVITIES_MS: Millis = 42 * 24 * 3_600_000;
 
+/// An alert that is over can be looked at for a day.
+const KEEP_ALERTS_MS: Millis = 24 * 3_600_000;
+
 pub async fn run(control: Arc<Control>, stop: CancellationToken) {
+    let mut next = control.clock.now() + EVERY_MS;
     loop {
-        let next = control.clock.now() + EVERY_MS;
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = super::until(&control.clock, Some(next)) => {}
+            () = super::until(&control.clock, super::alive(&control, "janitor", Some(next))) => {}
+        }
+        if control.clock.now() < next {
+            continue;
         }
         if let Err(error) = sweep(&control).await {
             tracing::warn!(%error, "what is over could not be forgotten; it is tried again");
@@ -31,22 +39,35 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || logs.tend()).await {
             tracing::warn!(%error, "old lines could not be forgotten; it is tried again");
         }
+        next = control.clock.now() + EVERY_MS;
     }
 }
 
 pub async fn sweep(control: &Control) -> Result<(), store::Error> {
     let (now, keep) = (control.clock.now(), control.settings.keep_stopped_ms);
-    let over = over(&control.store.snapshot(), now, keep);
-    if over.is_empty() {
+    if over(&control.store.snapshot(), now, keep).is_empty() {
         return Ok(());
     }
-    control
+    let services = control
         .store
         .update("forget", move |tx| {
+            // Looked at anew: a service may have been made again, and an alert may fire again.
+            let over = over(tx.state(), now, keep);
+            let service = |change: &Change| match change {
+                Change::Service(key, None) => Some(key.clone()),
+                _ => None,
+            };
+            let services: Vec<ServiceKey> = over.iter().filter_map(service).collect();
             over.into_iter().for_each(|change| tx.put(change));
-            Ok(())
+            Ok::<_, store::Error>(services)
         })
-        .await
+        .await?;
+    services.iter().for_each(observe::service_forgotten);
+    Ok(())
+}
+
+fn is_over(alarm: &Alarm, now: Timestamp) -> bool {
+    alarm.external.is_some() && alarm.state != AlarmState::Alarm && now.since(alarm.state_updated_at) > KEEP_ALERTS_MS
 }
 
 fn over(state: &State, now: Timestamp, keep: Millis) -> Vec<Change> {
@@ -66,5 +87,7 @@ fn over(state: &State, now: Timestamp, keep: Millis) -> Vec<Change> {
         .keys()
         .filter(|(_, started, _)| now.0 - started > KEEP_ACTIVITIES_MS)
         .map(|key| Change::Activity(key.clone(), None));
-    tasks.chain(services).chain(instances).chain(activities).take(AT_ONCE).collect()
+    // Alertmanager makes an alarm for every set of labels, and nobody deletes them. Their history stays.
+    let alerts = state.alarms.iter().filter(|(_, alarm)| is_over(alarm, now)).map(|(name, _)| Change::Alarm(name.clone(), None));
+    tasks.chain(services).chain(instances).chain(activities).chain(alerts).take(AT_ONCE).collect()
 }

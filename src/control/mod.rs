@@ -6,6 +6,7 @@
 
 pub mod agents;
 pub mod alarms;
+mod alerts;
 pub mod janitor;
 pub mod scaling;
 pub mod services;
@@ -54,6 +55,16 @@ impl Default for ControlSettings {
             agent_silence_ms: 15_000,
         }
     }
+}
+
+/// A loop comes round at least this often.
+const ALIVE_MS: Millis = 4_000;
+
+/// A loop has come round: says so, and until when it may wait, which is the sooner of `next` and when it is to say so again.
+pub(crate) fn alive(control: &Control, name: &str, next: Option<Timestamp>) -> Option<Timestamp> {
+    let now = control.clock.now();
+    crate::observe::loop_lives(name, now);
+    Some(next.map_or(now + ALIVE_MS, |next| next.min(now + ALIVE_MS)))
 }
 
 /// Waits until the clock shows `at`, or for ever. Loops race this against their watch, so a jump of the clock costs at most a second.

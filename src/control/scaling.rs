@@ -8,21 +8,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::Control;
 use crate::decide::alarm::history;
+use crate::decide::autoscale::reaction::{self, Made};
 use crate::decide::autoscale::{self, Inputs, Scaling, activity};
+use crate::decide::definition::is_health_checked;
 use crate::ids::IdSource;
-use crate::model::ServiceKey;
 use crate::model::alarm::Alarm;
 use crate::model::decision::{Decision, Reason, ReasonCode, Subject};
-use crate::model::scaling::{ActivityStatus, NotScaledReason, PolicyKind, ScalingActivity, ScalingPolicy};
+use crate::model::scaling::{ActivityStatus, NotScaledReason, PolicyKind, Reaction, ScalingActivity, ScalingPolicy, Stage};
 use crate::model::service::{Rollout, Service, ServiceStatus};
+use crate::model::task::{Health, TaskStatus};
+use crate::model::{Millis, ServiceKey, Timestamp};
 use crate::observe;
-use crate::schedule::scaling::{open_activities, policy_of, set};
+use crate::schedule::scaling::{Set, open_activities, open_reactions, policy_of, set};
 use crate::store::{self, Change, State, Tx};
 
-/// What each policy last answered, so that the ledger holds a wait once and not every second.
+/// What each policy last answered to each alarm, so that the ledger holds a wait once and not every second.
 #[derive(Default)]
 pub struct Asked {
-    answers: BTreeMap<String, ReasonCode>,
+    answers: BTreeMap<(String, String), ReasonCode>,
     /// The newest values of policies' own alarms: the store has those of the last transition only.
     newest: BTreeMap<String, Vec<f64>>,
 }
@@ -37,6 +40,7 @@ impl Asked {
 
     pub fn forget(&mut self, alarm: &str) {
         self.newest.remove(alarm);
+        self.answers.retain(|(_, asked), _| asked != alarm);
     }
 
     /// Of the alarms that the service's policies made for themselves.
@@ -55,7 +59,7 @@ pub async fn on_alarm(control: &Arc<Control>, asked: &mut Asked, alarm: &Alarm) 
         let Some(policy) = policy_of(&state, action).cloned() else { continue };
         let newest = asked.newest_of(&state, &policy.service);
         let Some(code) = answer(control, &state, &policy, alarm, &newest) else { continue };
-        let known = asked.answers.insert(policy.arn.clone(), code) == Some(code);
+        let known = asked.answers.insert((policy.arn.clone(), alarm.name.clone()), code) == Some(code);
         let acts = matches!(code, ReasonCode::ScaledOut | ReasonCode::ScaledIn);
         if !acts && known {
             continue;
@@ -68,12 +72,13 @@ pub async fn on_alarm(control: &Arc<Control>, asked: &mut Asked, alarm: &Alarm) 
         let stored = control
             .store
             .update(cause, move |tx| {
-                run_policy(&inner.ids, tx, &policy, &alarm, &newest, &action, trace);
-                Ok::<_, store::Error>(())
+                let hops = run_policy(&inner.ids, tx, &policy, &alarm, &newest, &action, trace);
+                Ok::<_, store::Error>((policy.service.clone(), hops))
             })
             .await;
-        if let Err(error) = stored {
-            tracing::error!(%error, "a scaling decision could not be stored; it is made again");
+        match stored {
+            Ok((service, hops)) => hops.into_iter().for_each(|(stage, took)| observe::scaling_reaction(&service, stage, took)),
+            Err(error) => tracing::error!(%error, "a scaling decision could not be stored; it is made again"),
         }
     }
 }
@@ -124,6 +129,7 @@ fn in_deployment(service: &Service) -> bool {
     service.deployments.len() > 1 || service.primary().is_some_and(|d| d.rollout == Rollout::InProgress)
 }
 
+/// The hops of a scale-out that are known with the decision, to be counted once it is durable.
 fn run_policy(
     ids: &IdSource,
     tx: &mut Tx,
@@ -132,9 +138,9 @@ fn run_policy(
     newest: &Newest,
     action: &str,
     trace: Option<String>,
-) {
-    let now = tx.now;
-    let Some(policy) = tx.state().policies.get(&(policy.service.clone(), policy.name.clone())).cloned() else { return };
+) -> Vec<(Stage, Millis)> {
+    let (now, mut hops) = (tx.now, Vec::new());
+    let Some(policy) = tx.state().policies.get(&(policy.service.clone(), policy.name.clone())).cloned() else { return hops };
     let decided = with_inputs(tx.state(), &policy, alarm, newest, |inputs| {
         let scaling = autoscale::decide(inputs, now);
         let target = match &scaling {
@@ -143,16 +149,18 @@ fn run_policy(
         };
         (scaling, target)
     });
-    let Some((scaling, target)) = decided else { return };
+    let Some((scaling, target)) = decided else { return hops };
     let cause = activity::cause(&alarm.name, &policy.name);
     match scaling {
         Scaling::To { desired, reason } => {
             observe::scaling_decision(&policy.service, &policy.name, reason.code);
             tx.alarm_history(history::action(alarm, action, Ok(None), now));
+            let reaction = (reason.code == ReasonCode::ScaledOut).then(|| begin_reaction(tx.state(), &policy, alarm, desired));
+            hops.extend(reaction.iter().flatten().flat_map(|reaction| reaction::hops(reaction, now)));
             if let Some(target) = target {
                 tx.put(target);
             }
-            set(ids, tx, &policy.service, desired, cause, reason, trace);
+            set(ids, tx, &policy.service, Set { desired, cause, reason, reaction: reaction.flatten(), trace });
         }
         Scaling::Not { reason, not_scaled } => {
             observe::scaling_decision(&policy.service, &policy.name, reason.code);
@@ -164,6 +172,13 @@ fn run_policy(
             note(tx, &policy.service, &reason, trace);
         }
     }
+    hops
+}
+
+fn begin_reaction(state: &State, policy: &ScalingPolicy, alarm: &Alarm, to: u32) -> Option<Reaction> {
+    let (service, target) = (state.services.get(&policy.service)?, state.targets.get(&policy.service)?);
+    let coming = state.live_tasks_of_service(&policy.service).filter(|task| !task.is_stopping()).count() as u32;
+    Some(reaction::begin(&policy.name, alarm, target, service.desired_count, to, coming))
 }
 
 fn note(tx: &mut Tx, key: &ServiceKey, reason: &Reason, trace: Option<String>) {
@@ -193,15 +208,23 @@ fn not_scaled_activity(ids: &IdSource, tx: &mut Tx, key: &ServiceKey, cause: Str
         not_scaled: vec![why],
         started_at: tx.now,
         ended_at: Some(tx.now),
+        reaction: None,
     });
 }
 
-/// Ends activities when their service runs what they asked for.
+/// Ends activities when their service runs what they asked for, and notes how far scale-outs have come.
 pub async fn run(control: Arc<Control>, stop: CancellationToken) {
     let mut watch = control.store.watch();
     let mut open: BTreeSet<ServiceKey> = control.store.snapshot().targets.keys().cloned().collect();
     loop {
-        let fulfilled = fulfilled(&control.store.snapshot(), &mut open);
+        let state = control.store.snapshot();
+        let moved: Vec<ServiceKey> = open.iter().filter(|key| has_moved(&state, key, control.clock.now())).cloned().collect();
+        if !moved.is_empty()
+            && let Err(error) = follow(&control, moved).await
+        {
+            tracing::error!(%error, "how far a scale-out has come could not be stored; it is looked at again when a task moves");
+        }
+        let fulfilled = fulfilled(&state, &mut open);
         if !fulfilled.is_empty()
             && let Err(error) = close(&control, fulfilled).await
         {
@@ -210,6 +233,7 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
+            () = super::until(&control.clock, super::alive(&control, "scaling", None)) => {}
             commit = watch.recv() => match commit {
                 Ok(commit) => open.extend(commit.changes.iter().filter_map(|change| match change {
                     Change::Activity((key, _, _), _) => Some(key.clone()),
@@ -249,4 +273,69 @@ async fn close(control: &Control, keys: Vec<ServiceKey>) -> Result<(), store::Er
             Ok(())
         })
         .await
+}
+
+/// Of every open scale-out of the service: as it is kept, and as it is now.
+fn advanced(state: &State, key: &ServiceKey, now: Timestamp) -> Vec<(Arc<ScalingActivity>, Reaction)> {
+    let open = open_reactions(state, key);
+    let Some(oldest) = open.iter().map(|activity| activity.started_at).min() else { return Vec::new() };
+    let desired = state.services.get(key).map_or(0, |service| service.desired_count);
+    let tasks: Vec<Made> = state
+        .tasks_of_service(key)
+        .filter(|task| task.created_at >= oldest)
+        .map(|task| {
+            let checked = state.definitions.get(&task.definition).is_some_and(|d| is_health_checked(d));
+            let runs = task.last_status == TaskStatus::Running && !task.is_stopping();
+            let healthy = runs && (!checked || task.health == Health::Healthy);
+            Made { created_at: task.created_at, started_at: task.started_at, healthy, checked }
+        })
+        .collect();
+    open.into_iter()
+        .filter_map(|activity| {
+            let reaction = activity.reaction.clone()?;
+            let next = reaction::advance(&reaction, activity.started_at, desired, &tasks, now);
+            (next != reaction).then_some((activity, next))
+        })
+        .collect()
+}
+
+fn has_moved(state: &State, key: &ServiceKey, now: Timestamp) -> bool {
+    !advanced(state, key, now).is_empty()
+}
+
+async fn follow(control: &Control, keys: Vec<ServiceKey>) -> Result<(), store::Error> {
+    let made = control
+        .store
+        .update("scale-outs followed", move |tx| {
+            let mut made = Vec::new();
+            for key in keys {
+                for (activity, next) in advanced(tx.state(), &key, tx.now) {
+                    let decided = activity.started_at;
+                    let known = activity.reaction.as_ref().map(|r| reaction::hops(r, decided)).unwrap_or_default();
+                    let new = reaction::hops(&next, decided).into_iter().filter(|hop| !known.contains(hop));
+                    made.extend(new.map(|(stage, took)| (key.clone(), stage, took)));
+                    if next.healthy_at.is_some() {
+                        remember_reaction(tx, &key, &next, decided);
+                    }
+                    tx.put(ScalingActivity { reaction: Some(next), ..(*activity).clone() });
+                }
+            }
+            Ok::<_, store::Error>(made)
+        })
+        .await?;
+    for (key, stage, took) in made {
+        observe::scaling_reaction(&key, stage, took);
+    }
+    Ok(())
+}
+
+fn remember_reaction(tx: &mut Tx, key: &ServiceKey, reaction: &Reaction, decided: Timestamp) {
+    let trace = tx.state().services.get(key).and_then(|service| service.desired_trace.clone());
+    tx.decide(Decision {
+        at: tx.now,
+        subject: Subject::Service(key.clone()),
+        action: format!("scaled out {} -> {}", reaction.from, reaction.to),
+        reason: reaction::reason(reaction, decided),
+        trace,
+    });
 }

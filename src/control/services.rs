@@ -33,12 +33,13 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
         while let Some(key) = queue.dirty.pop_first() {
             let span = tracing::debug_span!("service.reconcile", service = %key);
             step(&control, &mut queue, key).instrument(span).await;
+            super::alive(&control, "services", None);
         }
         // In this order each time, so that in a simulation the seed alone decides.
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = super::until(&control.clock, queue.next_wake()) => {}
+            () = super::until(&control.clock, super::alive(&control, "services", queue.next_wake())) => {}
             commit = watch.recv() => match commit {
                 Ok(commit) => queue.note(&commit),
                 Err(RecvError::Lagged(_)) => queue.all(&control.store.snapshot()),
@@ -208,8 +209,8 @@ fn apply(control: &Control, tx: &mut Tx, key: &ServiceKey, plan: Plan) -> bool {
                     }
                 });
                 match rollout {
-                    Rollout::Completed => observe::deployment_ended("completed"),
-                    Rollout::Failed => observe::deployment_ended("failed"),
+                    Rollout::Completed => observe::deployment_ended(key, "completed"),
+                    Rollout::Failed => observe::deployment_ended(key, "failed"),
                     Rollout::InProgress => {}
                 }
                 remember(tx, key, format!("deployment {}", rollout.as_str()), reason, trace);

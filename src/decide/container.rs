@@ -58,6 +58,9 @@ pub struct Known {
     pub health: Health,
     pub restart_count: u32,
     pub bindings: Vec<Binding>,
+    /// Its own, of the last start, and the task network that it is on.
+    pub address: Option<String>,
+    pub network: Option<String>,
     /// Could not be pulled, created or started: `reason` says why, and it will not be tried again.
     pub failed: bool,
     pub reason: Option<String>,
@@ -415,6 +418,9 @@ pub fn report(task: &Assignment, state: &State, now: Timestamp) -> TaskReport {
             reason: known.reason.as_deref().filter(|_| stopped).map(shortened),
             health: known.health,
             bindings: known.bindings.clone(),
+            // What shares the pause container's network has no address beside the task's.
+            address: known.address.clone().filter(|_| task.network_mode != NetworkMode::Awsvpc),
+            network: known.network.clone(),
             restart_count: known.restart_count,
         }
     });

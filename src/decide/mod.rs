@@ -6,6 +6,7 @@
 //! Start reading at [`service::reconcile`] and [`autoscale::decide`].
 
 pub mod alarm;
+pub mod alert;
 pub mod autoscale;
 pub mod backoff;
 pub mod container;

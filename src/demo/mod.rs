@@ -145,6 +145,7 @@ async fn play(args: &Args, stage: &Stage, stop: &CancellationToken) -> anyhow::R
         path: "/".to_owned(),
         container_port: None,
         health: Some("/healthz".to_owned()),
+        elsewhere: None,
     };
     let first = resolve::once(&stage.api, &service, &[]).await?;
     let (sender, targets) = channel::channel(first);

@@ -11,6 +11,7 @@ use warp::ws::{Message, WebSocket, Ws};
 use warp::{Filter, Reply};
 
 use super::Doors;
+use crate::api::same_secret;
 use crate::model::link::{FromAgent, ToAgent};
 
 /// The largest frame either side sends.
@@ -47,7 +48,7 @@ fn join(doors: Arc<Doors>, given: Option<String>, ws: Ws) -> Response<Bytes> {
     let Some(token) = &doors.agents.token else {
         return super::plain(403, "text/plain; charset=utf-8", "this server takes no agents: start it with --agent-token\n");
     };
-    if !given.as_deref().and_then(|g| g.strip_prefix("Bearer ")).is_some_and(|given| same(given, token)) {
+    if !given.as_deref().and_then(|g| g.strip_prefix("Bearer ")).is_some_and(|given| same_secret(given, token)) {
         return super::plain(
             401,
             "text/plain; charset=utf-8",
@@ -60,11 +61,6 @@ fn join(doors: Arc<Doors>, given: Option<String>, ws: Ws) -> Response<Bytes> {
         .on_upgrade(move |socket| async move { carry(&doors, socket).await })
         .into_response();
     response.map(|_| Bytes::new())
-}
-
-/// Compares without telling by its time how much was right.
-fn same(given: &str, token: &str) -> bool {
-    given.len() == token.len() && given.bytes().zip(token.bytes()).fold(0, |d, (a, b)| d | (a ^ b)) == 0
 }
 
 /// Frames to channels and back, until either side ends.

@@ -114,7 +114,12 @@ async fn answer(
     let head = request.into_parts().0;
     let body = match whole(body).await {
         Ok(body) => body,
-        Err(fault) => return doors.wire.refuse_unread(&head, fault),
+        Err(fault) => {
+            return match native::unread(&doors.app, head.uri.path(), &fault) {
+                Some(answer) => plain(answer.status, answer.content_type, answer.body),
+                None => doors.wire.refuse_unread(&head, fault),
+            };
+        }
     };
     if head.method == Method::GET && head.uri.path() == "/metrics" {
         return plain(200, "text/plain; version=0.0.4; charset=utf-8", (doors.exposition)());
@@ -126,7 +131,14 @@ async fn answer(
 }
 
 async fn native(doors: &Doors, head: &Parts, body: &Bytes) -> Option<Response<Bytes>> {
-    let answer = native::answer(&doors.app, &head.method, head.uri.path(), head.uri.query().unwrap_or(""), body).await?;
+    let request = native::Request {
+        method: &head.method,
+        path: head.uri.path(),
+        query: head.uri.query().unwrap_or(""),
+        authorization: head.headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok()),
+        body,
+    };
+    let answer = native::answer(&doors.app, request).await?;
     Some(plain(answer.status, answer.content_type, answer.body))
 }
 

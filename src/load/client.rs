@@ -37,6 +37,15 @@ impl Api {
         Ok(Api { endpoint: endpoint.trim_end_matches('/').to_owned(), client })
     }
 
+    /// The endpoint's host where it is not this one: then a task's ports on its host are not here either.
+    pub fn elsewhere(&self) -> Option<String> {
+        let uri: Uri = self.endpoint.parse().ok()?;
+        let host = uri.host()?;
+        let address: Option<std::net::IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        let here = host == "localhost" || address.is_some_and(|address| address.is_loopback());
+        (!here).then(|| host.to_owned())
+    }
+
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -79,5 +88,23 @@ impl Api {
             return Ok(Value::Null);
         }
         serde_json::from_slice(&body).context("the answer is no JSON")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_here_or_elsewhere() {
+        for (endpoint, host) in [
+            ("http://127.0.0.1:4566", None),
+            ("http://localhost:4566", None),
+            ("http://[::1]:4566", None),
+            ("http://beaufort:4566", Some("beaufort")),
+            ("http://10.1.2.3:4566/", Some("10.1.2.3")),
+        ] {
+            assert_eq!(Api::new(endpoint).unwrap().elsewhere().as_deref(), host, "{endpoint}");
+        }
     }
 }

@@ -1,32 +1,41 @@
 //! `beaufort load`: the generator as a program.
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use http::Uri;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::client::Api;
+use super::expose::{self, Exposition};
 use super::profile::{Profile, read_duration};
 use super::stats::Live;
-use super::{Options, Target, resolve};
+use super::{Options, Target, reactions, resolve};
+
+/// Between two lines of progress where nobody watches.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:
   beaufort load http://127.0.0.1:8080/ --rate 50 --for 30s
   beaufort load service/web --rate 200 --for 2m         the service's tasks in turn, whichever run
   beaufort load service/web --profile day.txt --json
+  beaufort load service/shop/web --rate 100 --metrics-listen 127.0.0.1:9466
 
 A profile is a line for each phase: NAME RATE DURATION
   calm    20       60s
   ramp    20..300  90s
   spike   900      20s
 
+A service that has no task yet is waited for. At the end its scale-outs are told, hop by hop.
 Latency counts from when a request was due, so a slow server cannot hide behind the requests that it held up.
 Exit codes: 0 something was completed, 1 nothing was.";
 
@@ -61,6 +70,12 @@ pub struct Args {
     /// When a request without an answer has failed
     #[arg(long, default_value = "10s", value_parser = read_duration)]
     pub timeout: Duration,
+    /// How long to wait for a service's first task
+    #[arg(long, default_value = "60s", value_parser = read_duration)]
+    pub wait: Duration,
+    /// Serve the generator's own metrics here, at /metrics
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
     /// The report as JSON
     #[arg(long)]
     pub json: bool,
@@ -75,10 +90,15 @@ pub async fn run(args: Args, endpoint: &str) -> anyhow::Result<ExitCode> {
             Profile::parse(&text).with_context(|| format!("{} is no profile", file.display()))?
         }
     };
+    // Before anything is waited for: a port that is taken is said at once.
+    let listener = match args.metrics_listen {
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.with_context(|| format!("{address} cannot be listened on; choose another --metrics-listen"))?)
+        }
+        None => None,
+    };
     let stop = CancellationToken::new();
-    let targets = targets(&args, endpoint, &stop).await?;
-    let live = Live::new(&profile);
-    let progress = tokio::spawn(show(live.clone(), targets.clone(), profile.clone()));
     tokio::spawn({
         let stop = stop.clone();
         async move {
@@ -87,6 +107,22 @@ pub async fn run(args: Args, endpoint: &str) -> anyhow::Result<ExitCode> {
             }
         }
     });
+    let asked = Asked::of(&args, endpoint)?;
+    let targets = targets(&args, &asked, &stop).await?;
+    let before = match &asked {
+        Asked::Service { api, service } => Some(reactions::newest(api, &service.cluster, &service.name).await?),
+        Asked::Urls(_) => None,
+    };
+    let live = Live::new(&profile);
+    if let Some(listener) = listener {
+        let service = match &asked {
+            Asked::Service { service, .. } => Some((service.cluster.as_str(), service.name.as_str())),
+            Asked::Urls(_) => None,
+        };
+        let exposition = Exposition::new(live.clone(), profile.clone(), service);
+        tokio::spawn(expose::serve(listener, Arc::new(exposition)));
+    }
+    let progress = tokio::spawn(show(live.clone(), targets.clone(), profile.clone()));
     let options = Options { in_flight: args.in_flight, timeout: args.timeout, settle: args.timeout };
     let report = super::run(&profile, targets, &options, &live, &stop).await;
     stop.cancel();
@@ -94,38 +130,65 @@ pub async fn run(args: Args, endpoint: &str) -> anyhow::Result<ExitCode> {
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K");
     }
+    let mut scaled = None;
+    if let (Asked::Service { api, service }, Some(before)) = (&asked, before) {
+        // The load is measured, whatever has become of the control plane.
+        match reactions::since(api, &service.cluster, &service.name, before).await {
+            Ok(found) => scaled = Some(found),
+            Err(error) => eprintln!("how the service scaled cannot be told: {error:#}"),
+        }
+    }
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        let mut told = serde_json::to_value(&report)?;
+        told["reactions"] = serde_json::to_value(&scaled)?;
+        println!("{told}");
     } else {
         println!("{report}");
+        if let Some(scaled) = scaled {
+            print!("\n{}", reactions::table(&scaled));
+        }
     }
     Ok(if report.total.completed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn targets(args: &Args, endpoint: &str, stop: &CancellationToken) -> anyhow::Result<watch::Receiver<Vec<Target>>> {
-    if let [one] = &args.targets[..]
-        && let Some(service) = one.strip_prefix("service/")
-    {
-        let (cluster, name) = service.split_once('/').unwrap_or(("default", service));
-        let rooted = |path: &String| if path.starts_with('/') { path.clone() } else { format!("/{path}") };
-        let service = resolve::Service {
-            cluster: cluster.to_owned(),
-            name: name.to_owned(),
-            path: rooted(&args.path),
-            container_port: args.container_port,
-            health: args.health.as_ref().map(rooted),
-        };
-        let api = Api::new(endpoint)?;
-        let first = resolve::once(&api, &service, &[]).await?;
-        if first.is_empty() {
-            bail!("service {cluster}/{name} has no running task with a port; beaufort services shows what there is");
+/// Whom the load is for.
+enum Asked {
+    Urls(Vec<Target>),
+    Service { api: Box<Api>, service: Box<resolve::Service> },
+}
+
+impl Asked {
+    fn of(args: &Args, endpoint: &str) -> anyhow::Result<Asked> {
+        if let [one] = &args.targets[..]
+            && let Some(service) = one.strip_prefix("service/")
+        {
+            let (cluster, name) = service.split_once('/').unwrap_or(("default", service));
+            let rooted = |path: &String| if path.starts_with('/') { path.clone() } else { format!("/{path}") };
+            let api = Api::new(endpoint)?;
+            let service = resolve::Service {
+                cluster: cluster.to_owned(),
+                name: name.to_owned(),
+                path: rooted(&args.path),
+                container_port: args.container_port,
+                health: args.health.as_ref().map(rooted),
+                elsewhere: api.elsewhere(),
+            };
+            return Ok(Asked::Service { api: Box::new(api), service: Box::new(service) });
         }
-        let (sender, receiver) = watch::channel(first);
-        tokio::spawn(resolve::follow(api, service, Duration::from_secs(1), sender, stop.clone()));
-        return Ok(receiver);
+        Ok(Asked::Urls(args.targets.iter().map(|text| url(text)).collect::<anyhow::Result<_>>()?))
     }
-    let parsed: anyhow::Result<Vec<Target>> = args.targets.iter().map(|text| url(text)).collect();
-    Ok(watch::channel(parsed?).1)
+}
+
+async fn targets(args: &Args, asked: &Asked, stop: &CancellationToken) -> anyhow::Result<watch::Receiver<Vec<Target>>> {
+    match asked {
+        Asked::Urls(targets) => Ok(watch::channel(targets.clone()).1),
+        Asked::Service { api, service } => {
+            let first = resolve::wait(api, service, args.wait, stop).await?;
+            let (sender, receiver) = watch::channel(first);
+            tokio::spawn(resolve::follow((**api).clone(), (**service).clone(), Duration::from_secs(1), sender, stop.clone()));
+            Ok(receiver)
+        }
+    }
 }
 
 fn url(text: &str) -> anyhow::Result<Target> {
@@ -139,29 +202,35 @@ fn url(text: &str) -> anyhow::Result<Target> {
     Ok(Target { uri })
 }
 
-/// One line that is written over once a second; only for a person who watches.
+/// One line that is written over once a second for a person who watches; for a log a line of its own every ten seconds.
 async fn show(live: Live, targets: watch::Receiver<Vec<Target>>, profile: Profile) {
-    if !std::io::stderr().is_terminal() {
-        return;
-    }
+    let terminal = std::io::stderr().is_terminal();
     let start = tokio::time::Instant::now();
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let every = if terminal { Duration::from_secs(1) } else { LOG_EVERY };
+    let mut tick = tokio::time::interval_at(start + every, every);
     loop {
         tick.tick().await;
-        let (at, second) = (start.elapsed(), live.last_second(start.elapsed()));
-        let total = live.report(at).total;
-        let phase = profile.phase_at(at).map_or("settling", |(index, _)| profile.phases()[index].name.as_str());
-        let p99 = second.p99_ms.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
-        eprint!(
-            "\r\x1b[K{:>4} s {phase}: offered {}/s, completed {}/s, p99 {p99}, failed {}, dropped {}, in flight {}, targets {}",
-            at.as_secs(),
-            second.offered,
-            second.completed,
-            total.failed,
-            total.dropped,
-            total.in_flight,
-            targets.borrow().len(),
-        );
-        let _ = std::io::stderr().flush();
+        let line = progress(&live, targets.borrow().len(), &profile, start.elapsed());
+        if terminal {
+            eprint!("\r\x1b[K{line}");
+            let _ = std::io::stderr().flush();
+        } else {
+            eprintln!("{}", line.trim_start());
+        }
     }
+}
+
+fn progress(live: &Live, targets: usize, profile: &Profile, at: Duration) -> String {
+    let (second, total) = (live.last_second(at), live.report(at).total);
+    let phase = profile.phase_at(at).map_or("settling", |(index, _)| profile.phases()[index].name.as_str());
+    let p99 = second.p99_ms.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
+    format!(
+        "{:>4} s {phase}: offered {}/s, completed {}/s, p99 {p99}, failed {}, dropped {}, in flight {}, targets {targets}",
+        at.as_secs(),
+        second.offered,
+        second.completed,
+        total.failed,
+        total.dropped,
+        total.in_flight,
+    )
 }

@@ -1,11 +1,14 @@
 //! The open-loop load generator: requests leave when their time has come, whether or not earlier ones were answered, so that an
 //! overloaded service looks as bad as it is. A closed loop would slow down with it and report calm.
 //!
-//! Owns no terminal and no control plane: [`command`] is the program around it, [`resolve`] finds a service's tasks. Start at [`run`].
+//! Owns no terminal and no control plane: [`command`] is the program around it, [`resolve`] finds a service's tasks,
+//! [`expose`] shows it to Prometheus. Start at [`run`].
 
 pub mod client;
 pub mod command;
+pub mod expose;
 pub mod profile;
+pub mod reactions;
 pub mod resolve;
 pub mod stats;
 

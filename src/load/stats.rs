@@ -17,6 +17,8 @@ use super::profile::Profile;
 /// Seconds that the live view remembers.
 const SECONDS_KEPT: usize = 900;
 const LONGEST: Duration = Duration::from_secs(600);
+/// Buckets of the histogram that Prometheus sees.
+const SECONDS: &[f64] = &[0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const FAILURE_KINDS: usize = 16;
 
 /// How a request ended.
@@ -31,7 +33,10 @@ pub enum Outcome {
 
 /// A handle on the counts of a load that runs; clones are the same counts.
 #[derive(Clone)]
-pub struct Live(Arc<Mutex<Counts>>);
+pub struct Live {
+    counts: Arc<Mutex<Counts>>,
+    durations: prometheus::Histogram,
+}
 
 struct Counts {
     total: Tally,
@@ -132,11 +137,24 @@ impl Live {
         let phases = profile.phases().iter().map(|p| (p.name.clone(), Tally::new())).collect();
         let counts =
             Counts { total: Tally::new(), phases, failures: BTreeMap::new(), seconds: VecDeque::new(), newest: histogram() };
-        Live(Arc::new(Mutex::new(counts)))
+        let options = prometheus::HistogramOpts::new(
+            "beaufort_load_request_duration_seconds",
+            "From when a request was due to its answer; those that were refused at once are not in it.",
+        );
+        let durations = prometheus::Histogram::with_opts(options.buckets(SECONDS.to_vec()));
+        Live {
+            counts: Arc::new(Mutex::new(counts)),
+            durations: durations.expect("the name and the buckets are constants and valid"),
+        }
+    }
+
+    /// The same latencies as in the report, as a histogram for Prometheus.
+    pub fn durations(&self) -> prometheus::Histogram {
+        self.durations.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn offered(&self, phase: usize, since_start: Duration) {
@@ -173,6 +191,7 @@ impl Live {
         }
         if counts_as_latency {
             counts.newest.saturating_record(units(latency));
+            self.durations.observe(latency.as_secs_f64());
         }
         if let Outcome::Failed(kind) | Outcome::Refused(kind) = outcome {
             let room = counts.failures.len() < FAILURE_KINDS || counts.failures.contains_key(kind);

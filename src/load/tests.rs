@@ -119,3 +119,43 @@ async fn targets_take_turns_and_may_change_and_a_stop_ends_it() {
     assert!(report.total.failed <= 14, "the other is asked no more: {:?}", report.total);
     assert!(report.seconds < 10.0);
 }
+
+#[tokio::test]
+async fn the_generator_shows_itself_to_prometheus() {
+    let broken = server(|n| async move { if n % 4 == 3 { 503 } else { 200 } }).await;
+    let profile = Profile::steady(100.0, Duration::from_millis(400)).unwrap();
+    let live = Live::new(&profile);
+    let exposition = expose::Exposition::new(live.clone(), profile.clone(), Some(("shop", "web")));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let serving = tokio::spawn(expose::serve(listener, Arc::new(exposition)));
+    let get = |path: &'static str| async move {
+        let request = Request::get(format!("http://{at}{path}")).body(Empty::<Bytes>::new()).unwrap();
+        let response = http_client().request(request).await.unwrap();
+        let (status, kind) = (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap().to_owned());
+        (status, kind, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    };
+    let (status, kind, before) = get("/metrics").await;
+    assert_eq!((status, kind.as_str()), (200, "text/plain; version=0.0.4; charset=utf-8"));
+    // The labels of a histogram come in any order.
+    let value = |page: &str, name: &str| {
+        let mut lines = page.lines().filter_map(|line| line.strip_prefix(&format!("beaufort_load_{name}{{"))?.split_once("} "));
+        let found = lines.find(|(labels, _)| labels.contains("cluster=\"shop\"") && labels.contains("service=\"web\""));
+        found.unwrap_or_else(|| panic!("{name} is not in\n{page}")).1.parse::<f64>().unwrap()
+    };
+    for zero in
+        ["offered_total", "completed_total", "failed_total", "dropped_total", "in_flight", "request_duration_seconds_count"]
+    {
+        assert_eq!(value(&before, zero), 0.0, "{zero}");
+    }
+    assert_eq!(value(&before, "wanted_rate"), 100.0);
+    run(&profile, watch::channel(vec![broken]).1, &Options::default(), &live, &CancellationToken::new()).await;
+    let after = get("/metrics").await.2;
+    for (name, count) in
+        [("offered_total", 40.0), ("completed_total", 30.0), ("failed_total", 10.0), ("request_duration_seconds_count", 30.0)]
+    {
+        assert_eq!(value(&after, name), count, "{name}");
+    }
+    assert_eq!(get("/other").await.0, 404);
+    serving.abort();
+}

@@ -1,10 +1,12 @@
 //! Metric alarms in CloudWatch's sense.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
 use super::metric::{MetricKey, Statistic};
 use super::tag::Tag;
+use super::{Millis, Timestamp};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alarm {
@@ -42,6 +44,35 @@ pub struct Alarm {
     pub tags: Vec<Tag>,
     /// The traceparent of the span of the last transition.
     pub trace: Option<String>,
+    /// Raised by an alert of Prometheus. None: evaluated here, on a metric of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
+}
+
+/// What Alertmanager last said of the alert that raises an alarm. Alertmanager decides when it opens and closes; we only see to it that
+/// it does not stay open when nobody speaks of it any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct External {
+    /// The alert's name: the Prometheus rule.
+    pub rule: String,
+    pub group_key: String,
+    /// Alertmanager's hash of the alert's labels.
+    pub fingerprint: String,
+    /// When the rule began to fire. An alert that fires anew has a new one.
+    pub starts_at: Timestamp,
+    pub labels: BTreeMap<String, String>,
+    /// The annotations that the breach is read from, as they were sent.
+    pub value: Option<String>,
+    pub threshold: Option<String>,
+    /// Where Prometheus shows the rule's expression.
+    pub generator_url: String,
+    /// How often Alertmanager repeats an alert that goes on.
+    pub repeat_ms: Millis,
+    pub heard_at: Timestamp,
+    pub resolved_at: Option<Timestamp>,
+    /// It was taken for over, and fires on: how long it has fired says nothing of how fast anybody was told.
+    #[serde(default)]
+    pub reopened: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

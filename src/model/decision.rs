@@ -77,6 +77,7 @@ pub enum ReasonCode {
     // Scaling.
     ScaledOut,
     ScaledIn,
+    ScaleOutDone,
     AlreadyAtMax,
     AlreadyAtMin,
     AlreadyAtDesired,

@@ -129,6 +129,12 @@ pub struct ContainerReport {
     pub reason: Option<String>,
     pub health: Health,
     pub bindings: Vec<Binding>,
+    /// The container's own address, where it has one: in bridge mode. An awsvpc task's is the task's.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// The Docker network that its agent was told to put tasks on; None on Docker's default bridge.
+    #[serde(default)]
+    pub network: Option<String>,
     pub restart_count: u32,
 }
 

@@ -120,6 +120,61 @@ pub struct ScalingActivity {
     pub not_scaled: Vec<NotScaledReason>,
     pub started_at: Timestamp,
     pub ended_at: Option<Timestamp>,
+    /// Of a scale-out by a policy: how far it has come. Clients of Application Auto Scaling do not see it.
+    #[serde(default)]
+    pub reaction: Option<Reaction>,
+}
+
+/// When a scale-out was asked for, and when what it asked for was there. The desired count was set at the activity's start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reaction {
+    pub policy: String,
+    pub alarm: String,
+    pub from: u32,
+    pub to: u32,
+    /// Tasks that had to be made: fewer than the step where others were on their way already.
+    pub tasks: u32,
+    /// When the breach began and when the alarm opened. None for a further answer to the same breach, which waited for a cooldown
+    /// and not for the alarm.
+    pub breach_at: Option<Timestamp>,
+    pub alarm_at: Option<Timestamp>,
+    pub placed_at: Option<Timestamp>,
+    pub running_at: Option<Timestamp>,
+    pub healthy_at: Option<Timestamp>,
+    /// Nothing more is awaited: all is there, or it will not come.
+    pub over: bool,
+}
+
+/// A hop of a scale-out, each counted from the end of the one before, or all of them together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// From the breach (or the firing of a rule) to the open alarm.
+    Alert,
+    /// To the desired count that is set.
+    Decision,
+    /// To the last new task that has its place.
+    Placed,
+    /// To the last one that runs.
+    Running,
+    /// To the last one that is healthy; without a health check it is so when it runs.
+    Healthy,
+    /// From the breach to the end.
+    Total,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 6] = [Stage::Alert, Stage::Decision, Stage::Placed, Stage::Running, Stage::Healthy, Stage::Total];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Alert => "alert",
+            Stage::Decision => "decision",
+            Stage::Placed => "placed",
+            Stage::Running => "running",
+            Stage::Healthy => "healthy",
+            Stage::Total => "total",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

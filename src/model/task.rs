@@ -169,7 +169,16 @@ pub struct Container {
     pub reason: Option<String>,
     pub health: Health,
     pub bindings: Vec<Binding>,
+    /// The container's own address on its host's Docker network (bridge mode); an awsvpc container has its task's.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// The agent's task network, where neighbours reach `address`; None on Docker's default bridge, which only the host looks into.
+    #[serde(default)]
+    pub network: Option<String>,
     pub restart_count: u32,
+    /// When its process last started, by its host's clock.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
 }
 
 /// A container port as it can be reached on the host.

@@ -1,8 +1,14 @@
 //! The counters and histograms themselves, and their text.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use prometheus::{Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
+};
+
+use crate::model::ServiceKey;
 
 pub(super) struct Counters {
     registry: Registry,
@@ -15,14 +21,27 @@ pub(super) struct Counters {
     pub alarm_evaluations: IntCounter,
     pub alarm_transitions: IntCounterVec,
     pub scaling_decisions: IntCounterVec,
+    pub scaling_reaction: HistogramVec,
+    pub loops: GaugeVec,
+    pub log_events: IntCounterVec,
+    pub log_bytes: IntCounterVec,
     pub engine_calls: IntCounterVec,
     pub engine_seconds: HistogramVec,
+    pub oom_kills: IntCounterVec,
+    pub webhook_posts: IntCounterVec,
+    pub webhook_alerts: IntCounterVec,
+    pub webhook_last_post: Gauge,
+    pub webhook_heartbeat: Gauge,
 }
 
 pub(super) static COUNTERS: LazyLock<Counters> = LazyLock::new(Counters::new);
 
 /// From a tenth of a millisecond to ten seconds.
 const SECONDS: &[f64] = &[0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Of a reaction to load: from 50 milliseconds to ten minutes.
+const REACTION_SECONDS: &[f64] =
+    &[0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 const VALID: &str = "names and labels are constants of this file, and each is registered once";
 
@@ -34,11 +53,26 @@ impl Counters {
             registry.register(Box::new(counter.clone())).expect(VALID);
             counter
         };
-        let histogram = |name: &str, help: &str, labels: &[&str]| {
-            let histogram = HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels).expect(VALID);
+        let with_buckets = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            let histogram = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels).expect(VALID);
             registry.register(Box::new(histogram.clone())).expect(VALID);
             histogram
         };
+        let gauge = |name: &str, help: &str| {
+            let gauge = Gauge::new(name, help).expect(VALID);
+            registry.register(Box::new(gauge.clone())).expect(VALID);
+            gauge
+        };
+        let histogram = |name: &str, help: &str, labels: &[&str]| with_buckets(name, help, labels, SECONDS);
+        let loops = GaugeVec::new(
+            Opts::new(
+                "beaufort_reconcile_last_success_timestamp_seconds",
+                "When the control loop last came round; one that lives does so every few seconds, whether or not there is work.",
+            ),
+            &["loop"],
+        )
+        .expect(VALID);
+        registry.register(Box::new(loops.clone())).expect(VALID);
         let alarm_evaluations =
             IntCounter::new("beaufort_alarm_evaluations_total", "Evaluations of metric alarms.").expect(VALID);
         registry.register(Box::new(alarm_evaluations.clone())).expect(VALID);
@@ -64,7 +98,11 @@ impl Counters {
             ),
             placements: counter("beaufort_placements_total", "Tasks placed, and tasks that found no place.", &["outcome"]),
             reconcile_seconds,
-            deployments: counter("beaufort_deployments_total", "Deployments that ended, by outcome.", &["outcome"]),
+            deployments: counter(
+                "beaufort_deployments_total",
+                "Deployments that ended, by outcome.",
+                &["cluster", "service", "outcome"],
+            ),
             alarm_evaluations,
             alarm_transitions: counter(
                 "beaufort_alarm_transitions_total",
@@ -76,12 +114,52 @@ impl Counters {
                 "Answers of scaling policies to alarms, by direction and outcome.",
                 &["cluster", "service", "policy", "direction", "outcome"],
             ),
+            scaling_reaction: with_buckets(
+                "beaufort_scaling_reaction_seconds",
+                "From the breach to capacity: each hop of a scale-out by a policy, and the whole.",
+                &["cluster", "service", "stage"],
+                REACTION_SECONDS,
+            ),
+            loops,
+            log_events: counter(
+                "beaufort_log_events_total",
+                "Log events stored, by the service whose tasks wrote them; without labels those that were put by the API.",
+                &["cluster", "service"],
+            ),
+            log_bytes: counter(
+                "beaufort_log_bytes_total",
+                "Bytes of the messages of stored log events.",
+                &["cluster", "service"],
+            ),
             engine_calls: counter(
                 "beaufort_docker_requests_total",
                 "Calls to Docker, by operation and outcome.",
                 &["operation", "outcome"],
             ),
             engine_seconds: histogram("beaufort_docker_request_duration_seconds", "Time of calls to Docker.", &["operation"]),
+            oom_kills: counter(
+                "beaufort_container_oom_kills_total",
+                "Containers that ended because the kernel killed them for their memory; not those that a restart policy has started again.",
+                &["cluster", "service", "container"],
+            ),
+            webhook_posts: counter(
+                "beaufort_webhook_posts_total",
+                "Messages of Alertmanager, by the status of our answer.",
+                &["code"],
+            ),
+            webhook_alerts: counter(
+                "beaufort_webhook_alerts_total",
+                "Alerts that Alertmanager told of, by what became of them.",
+                &["outcome"],
+            ),
+            webhook_last_post: gauge(
+                "beaufort_webhook_last_post_timestamp_seconds",
+                "When a message of Alertmanager was last taken; 0: not since the start.",
+            ),
+            webhook_heartbeat: gauge(
+                "beaufort_webhook_heartbeat_timestamp_seconds",
+                "When the heartbeat alert last came the whole way from Prometheus; 0: not since the start.",
+            ),
             registry,
         };
         // A counter that is born at one has no increase.
@@ -91,15 +169,33 @@ impl Counters {
         for state in ["OK", "ALARM", "INSUFFICIENT_DATA"] {
             counters.alarm_transitions.with_label_values(&[state]);
         }
-        for outcome in ["completed", "failed"] {
-            counters.deployments.with_label_values(&[outcome]);
+        for code in ["200", "400", "401", "413", "503"] {
+            counters.webhook_posts.with_label_values(&[code]);
         }
+        for outcome in super::AlertOutcome::ALL {
+            counters.webhook_alerts.with_label_values(&[outcome.as_str()]);
+        }
+        counters.log_events.with_label_values(&["", ""]);
+        counters.log_bytes.with_label_values(&["", ""]);
         for operation in ["pull", "create", "start", "pause", "stop", "remove", "list", "clean_up"] {
             for outcome in ["ok", "error"] {
                 counters.engine_calls.with_label_values(&[operation, outcome]);
             }
         }
         counters
+    }
+}
+
+/// Drops every series of a service.
+pub(super) fn forget<T: MetricVecBuilder>(family: &MetricVec<T>, key: &ServiceKey) {
+    for metric in family.collect().iter().flat_map(|f| f.get_metric()) {
+        let labels: HashMap<&str, &str> = metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+        let of_service =
+            labels.get("cluster") == Some(&key.cluster.as_str()) && labels.get("service") == Some(&key.service.as_str());
+        if of_service {
+            // Fails only where it is gone already.
+            let _ = family.remove(&labels);
+        }
     }
 }
 

@@ -10,11 +10,12 @@ mod trace;
 use std::time::Duration;
 
 use crate::model::decision::ReasonCode;
+use crate::model::scaling::Stage;
 use crate::model::task::StopCode;
-use crate::model::{ClusterName, ServiceKey, ServiceName};
+use crate::model::{ClusterName, Millis, ServiceKey, ServiceName, Timestamp};
 
 pub use counters::render;
-pub use trace::{call_span, link, set_parent, traceparent};
+pub use trace::{call_span, link, request_answered, request_span, set_parent, traceparent};
 
 use counters::COUNTERS;
 
@@ -46,13 +47,43 @@ pub fn operation_known(service: &str, operation: &str) {
 
 /// A service is there: its counters start at zero.
 pub fn service_known(key: &ServiceKey) {
+    let labels = [key.cluster.as_str(), key.service.as_str()];
+    COUNTERS.log_events.with_label_values(&labels);
+    COUNTERS.log_bytes.with_label_values(&labels);
+    for outcome in ["completed", "failed"] {
+        COUNTERS.deployments.with_label_values(&[labels[0], labels[1], outcome]);
+    }
     for code in STOP_CODES {
         COUNTERS.task_stops.with_label_values(&[key.cluster.as_str(), key.service.as_str(), code.as_str()]);
     }
 }
 
+/// A service is forgotten: its series go, or every service that ever was would be told at each scrape.
+pub fn service_forgotten(key: &ServiceKey) {
+    counters::forget(&COUNTERS.task_stops, key);
+    counters::forget(&COUNTERS.deployments, key);
+    counters::forget(&COUNTERS.scaling_decisions, key);
+    counters::forget(&COUNTERS.scaling_reaction, key);
+    counters::forget(&COUNTERS.log_events, key);
+    counters::forget(&COUNTERS.log_bytes, key);
+    counters::forget(&COUNTERS.oom_kills, key);
+}
+
+/// A container of a service is there: its counter starts at zero.
+pub fn container_known(key: &ServiceKey, container: &str) {
+    COUNTERS.oom_kills.with_label_values(&[key.cluster.as_str(), key.service.as_str(), container]);
+}
+
+/// The kernel has ended a container because of its memory.
+pub fn container_oom_killed(cluster: &ClusterName, service: Option<&ServiceName>, container: &str) {
+    COUNTERS.oom_kills.with_label_values(&[cluster.as_str(), service.map_or("", |s| s.as_str()), container]).inc();
+}
+
 /// A scaling policy is there: its counters start at zero.
 pub fn policy_known(service: &ServiceKey, policy: &str) {
+    for stage in Stage::ALL {
+        reaction_of(service, stage);
+    }
     for (direction, outcome) in [("out", "applied"), ("out", "at_max"), ("in", "applied"), ("in", "at_min"), ("none", "cooldown")]
     {
         let labels = [service.cluster.as_str(), service.service.as_str(), policy, direction, outcome];
@@ -77,8 +108,29 @@ pub fn reconciled(took: Duration) {
 }
 
 /// A deployment ended (`completed`, `failed`).
-pub fn deployment_ended(outcome: &str) {
-    COUNTERS.deployments.with_label_values(&[outcome]).inc();
+pub fn deployment_ended(service: &ServiceKey, outcome: &str) {
+    COUNTERS.deployments.with_label_values(&[service.cluster.as_str(), service.service.as_str(), outcome]).inc();
+}
+
+/// A control loop came round.
+pub fn loop_lives(name: &str, now: Timestamp) {
+    COUNTERS.loops.with_label_values(&[name]).set(now.seconds());
+}
+
+/// A hop of a scale-out has been made.
+pub fn scaling_reaction(service: &ServiceKey, stage: Stage, took: Millis) {
+    reaction_of(service, stage).observe(took as f64 / 1e3);
+}
+
+fn reaction_of(service: &ServiceKey, stage: Stage) -> prometheus::Histogram {
+    let labels = [service.cluster.as_str(), service.service.as_str(), stage.as_str()];
+    COUNTERS.scaling_reaction.with_label_values(&labels)
+}
+
+/// Log events were stored: an agent's lines of a service's task, or what came by the API (both empty).
+pub fn log_stored(cluster: &str, service: &str, events: u64, bytes: u64) {
+    COUNTERS.log_events.with_label_values(&[cluster, service]).inc_by(events);
+    COUNTERS.log_bytes.with_label_values(&[cluster, service]).inc_by(bytes);
 }
 
 /// An alarm was looked at.
@@ -109,9 +161,104 @@ pub fn scaling_decision(service: &ServiceKey, policy: &str, code: ReasonCode) {
     COUNTERS.scaling_decisions.with_label_values(&labels).inc();
 }
 
+/// What became of one alert that Alertmanager told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlertOutcome {
+    Opened,
+    Refreshed,
+    Closed,
+    Duplicate,
+    /// It names no service or policy that there is.
+    Unknown,
+    /// More alerts than a service may have.
+    Refused,
+    /// The alert that fires always, so that its absence tells of a broken path.
+    Heartbeat,
+    /// Nobody spoke of it any more.
+    Expired,
+    /// Alertmanager left it out of its message, which had too many.
+    Truncated,
+}
+
+impl AlertOutcome {
+    pub const ALL: [AlertOutcome; 9] = [
+        AlertOutcome::Opened,
+        AlertOutcome::Refreshed,
+        AlertOutcome::Closed,
+        AlertOutcome::Duplicate,
+        AlertOutcome::Unknown,
+        AlertOutcome::Refused,
+        AlertOutcome::Heartbeat,
+        AlertOutcome::Expired,
+        AlertOutcome::Truncated,
+    ];
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AlertOutcome::Opened => "opened",
+            AlertOutcome::Refreshed => "refreshed",
+            AlertOutcome::Closed => "closed",
+            AlertOutcome::Duplicate => "duplicate",
+            AlertOutcome::Unknown => "unknown",
+            AlertOutcome::Refused => "refused",
+            AlertOutcome::Heartbeat => "heartbeat",
+            AlertOutcome::Expired => "expired",
+            AlertOutcome::Truncated => "truncated",
+        }
+    }
+}
+
+/// A message of Alertmanager's was answered. Only what we took counts as having heard of it.
+pub fn webhook_post(status: u16, now: Timestamp) {
+    COUNTERS.webhook_posts.with_label_values(&[&status.to_string()]).inc();
+    if status == 200 {
+        COUNTERS.webhook_last_post.set(now.seconds());
+    }
+}
+
+pub fn webhook_alert(outcome: AlertOutcome) {
+    COUNTERS.webhook_alerts.with_label_values(&[outcome.as_str()]).inc();
+}
+
+/// So many alerts were left out of a message.
+pub fn webhook_truncated(alerts: u64) {
+    COUNTERS.webhook_alerts.with_label_values(&[AlertOutcome::Truncated.as_str()]).inc_by(alerts);
+}
+
+/// The heartbeat came the whole way from Prometheus.
+pub fn webhook_heartbeat(now: Timestamp) {
+    COUNTERS.webhook_heartbeat.set(now.seconds());
+}
+
+/// When Alertmanager's last message and its last heartbeat came, since the start.
+pub fn webhook_times() -> (Option<Timestamp>, Option<Timestamp>) {
+    let at = |gauge: &prometheus::Gauge| Some(gauge.get()).filter(|s| *s > 0.0).map(|s| Timestamp((s * 1000.0).round() as i64));
+    (at(&COUNTERS.webhook_last_post), at(&COUNTERS.webhook_heartbeat))
+}
+
 /// A call to the container engine ended.
 pub fn engine_call(operation: &str, ok: bool, took: Duration) {
     let outcome = if ok { "ok" } else { "error" };
     COUNTERS.engine_calls.with_label_values(&[operation, outcome]).inc();
     COUNTERS.engine_seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_is_forgotten_leaves_no_series_and_no_other_service_loses_any() {
+        let (gone, kept) = (ServiceKey::new("forgetting", "gone"), ServiceKey::new("forgetting", "kept"));
+        for key in [&gone, &kept] {
+            service_known(key);
+            container_known(key, "app");
+            policy_known(key, "cpu");
+            container_oom_killed(&key.cluster, Some(&key.service), "app");
+        }
+        let lines = |name: &str| render().lines().filter(|line| line.contains(&format!("service=\"{name}\""))).count();
+        let before = lines("kept");
+        assert!(before > 20 && lines("gone") == before);
+        service_forgotten(&gone);
+        assert_eq!((lines("gone"), lines("kept")), (0, before));
+    }
 }

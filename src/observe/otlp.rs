@@ -22,9 +22,11 @@ use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter, WithHttpConf
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tokio::runtime::Handle;
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -106,6 +108,39 @@ pub fn init(json: bool, quiet: bool) -> anyhow::Result<Telemetry> {
     let terminal = plain.map(Layer::boxed).or(structured.map(Layer::boxed));
     tracing_subscriber::registry().with(spans).with(events).with(terminal.with_filter(filter)).try_init()?;
     Ok(telemetry)
+}
+
+/// Of requests that nobody upstream has decided about, how many leave a span.
+const SHARE_SAMPLED: f64 = 0.01;
+
+/// For a program that has only spans to send and logs by itself: none without a collector. It goes by the standard variables, `name`
+/// where they give it none, and samples by `OTEL_TRACES_SAMPLER`, or else the share `OTEL_TRACES_SAMPLER_ARG`. A request that comes
+/// with a traceparent is sampled if its sender says so. Call it in the runtime, once.
+pub fn init_spans(name: &'static str) -> anyhow::Result<Option<Telemetry>> {
+    if !wanted("TRACES") {
+        return Ok(None);
+    }
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let named = set("OTEL_SERVICE_NAME").is_some() || set("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|all| names_service(&all));
+    let resource = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    let resource = if named { resource } else { resource.with_service_name(name) }.build();
+    let exporter = SpanExporter::builder().with_http().with_shared_http_client(Arc::new(Courier::new())).build()?;
+    let mut provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource);
+    if set("OTEL_TRACES_SAMPLER").is_none() {
+        let share = set("OTEL_TRACES_SAMPLER_ARG").and_then(|text| text.trim().parse().ok()).filter(|s| (0.0..=1.0).contains(s));
+        let by_share = Sampler::TraceIdRatioBased(share.unwrap_or(SHARE_SAMPLED));
+        provider = provider.with_sampler(Sampler::ParentBased(Box::new(by_share)));
+    }
+    let provider = provider.build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(name)).with_location(false).with_threads(false);
+    // Only ours: the exporter's own requests must not be exported.
+    let ours = filter_fn(|meta| meta.target().starts_with(env!("CARGO_PKG_NAME")) && *meta.level() <= Level::INFO);
+    tracing_subscriber::registry().with(layer.with_filter(ours)).try_init()?;
+    Ok(Some(Telemetry { traces: Some(provider), ..Telemetry::default() }))
+}
+
+fn names_service(attributes: &str) -> bool {
+    attributes.split(',').any(|pair| pair.trim().starts_with("service.name="))
 }
 
 impl Telemetry {

@@ -1,9 +1,10 @@
 //! Trace context across commits and processes: a span's W3C traceparent is kept with what it caused, and taken up again there.
 
+use http::HeaderMap;
 use http::request::Parts;
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
-use tracing::Span;
+use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// The W3C traceparent of the span we are in, for what is to hang below it later. None when nobody traces.
@@ -40,6 +41,29 @@ pub fn call_span(service: &'static str, operation: &'static str, head: &Parts) -
     );
     set_parent(&span, head.headers.get("traceparent").and_then(|v| v.to_str().ok()));
     span
+}
+
+/// One span per request to a program of ours that serves HTTP; a client's own traceparent is its parent.
+pub fn request_span(method: &str, path: &'static str, headers: &HeaderMap) -> Span {
+    let span = tracing::info_span!(
+        "http.request",
+        otel.name = format!("{method} {path}"),
+        otel.kind = "server",
+        otel.status_code = field::Empty,
+        http.request.method = method,
+        http.route = path,
+        http.response.status_code = field::Empty
+    );
+    set_parent(&span, headers.get("traceparent").and_then(|v| v.to_str().ok()));
+    span
+}
+
+pub fn request_answered(span: &Span, status: u16) {
+    // Signed: an unsigned number would arrive as text.
+    span.record("http.response.status_code", i64::from(status));
+    if status >= 500 {
+        span.record("otel.status_code", "ERROR");
+    }
 }
 
 fn parse(text: &str) -> Option<SpanContext> {

@@ -9,7 +9,7 @@ use crate::ids::IdSource;
 use crate::model::ServiceKey;
 use crate::model::alarm::{Alarm, AlarmState};
 use crate::model::decision::Reason;
-use crate::model::scaling::{ActivityStatus, ScalingActivity, ScalingPolicy};
+use crate::model::scaling::{ActivityStatus, Reaction, ScalingActivity, ScalingPolicy};
 use crate::model::service::ServiceEvent;
 use crate::store::{State, Tx};
 
@@ -27,8 +27,19 @@ pub fn names_policy(action: &str, policy: &ScalingPolicy) -> bool {
     action.strip_prefix(policy.arn.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(":createdBy/"))
 }
 
+/// A new desired count, and why.
+pub struct Set {
+    pub desired: u32,
+    pub cause: String,
+    pub reason: Reason,
+    /// Of a policy that scales out.
+    pub reaction: Option<Reaction>,
+    pub trace: Option<String>,
+}
+
 /// Sets the desired count as an activity: for policies, and for bounds that were moved.
-pub fn set(ids: &IdSource, tx: &mut Tx, key: &ServiceKey, desired: u32, cause: String, reason: Reason, trace: Option<String>) {
+pub fn set(ids: &IdSource, tx: &mut Tx, key: &ServiceKey, set: Set) {
+    let Set { desired, cause, reason, reaction, trace } = set;
     super::set_desired(tx, key, desired, reason, trace);
     let now = tx.now;
     let open: Vec<Arc<ScalingActivity>> = open_activities(tx.state(), key);
@@ -48,12 +59,19 @@ pub fn set(ids: &IdSource, tx: &mut Tx, key: &ServiceKey, desired: u32, cause: S
         not_scaled: Vec::new(),
         started_at: now,
         ended_at: None,
+        reaction,
     });
     if let Some(service) = tx.state().services.get(key) {
         let mut service = (**service).clone();
         service.push_event(event);
         tx.put(service);
     }
+}
+
+/// Scale-outs whose new tasks are not all there yet, whatever became of the activity.
+pub fn open_reactions(state: &State, key: &ServiceKey) -> Vec<Arc<ScalingActivity>> {
+    let open = |a: &&Arc<ScalingActivity>| a.reaction.as_ref().is_some_and(|r| !r.over);
+    state.activities_of_service(key).take(8).filter(open).cloned().collect()
 }
 
 pub fn open_activities(state: &State, key: &ServiceKey) -> Vec<Arc<ScalingActivity>> {

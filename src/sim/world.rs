@@ -17,7 +17,7 @@ use super::clock::SimClock;
 use super::host::{Host, Wire};
 use super::plane::{Gate, Plane};
 use crate::agent::engine::ObservedState;
-use crate::api::App;
+use crate::api::{App, alertmanager, native};
 use crate::app::Config;
 use crate::clock::SharedClock;
 use crate::control::ControlSettings;
@@ -25,6 +25,8 @@ use crate::ids::IdSource;
 use crate::model::task::Resources;
 use crate::model::{Millis, ServiceKey, TaskId, Timestamp};
 use crate::store::State;
+
+const WEBHOOK_TOKEN: &str = "simulated";
 
 /// Engines are brought up to the present this often, and the checks look as often.
 const TICK: Duration = Duration::from_millis(50);
@@ -85,7 +87,12 @@ impl World {
     /// To be called in a runtime whose time is paused: see [`super::block_on`].
     pub async fn new(seed: u64, setup: Setup) -> anyhow::Result<World> {
         let clock: SharedClock = SimClock::start();
-        let config = Config { data_dir: setup.data_dir, settings: setup.settings, ..Config::default() };
+        let config = Config {
+            data_dir: setup.data_dir,
+            settings: setup.settings,
+            webhook_token: Some(WEBHOOK_TOKEN.to_owned()),
+            ..Config::default()
+        };
         let mut world = World {
             seed,
             hosts: (0..setup.instances)
@@ -160,6 +167,22 @@ impl World {
     }
 
     /// Lets time pass, with everything that is due in it.
+    /// One message of Alertmanager's. Err while the control plane is down: then Alertmanager tries again.
+    pub async fn alertmanager(&mut self, message: &Value) -> Result<Value, Refused> {
+        let Some(app) = self.app().cloned() else { return Err(Refused { status: 0, body: Value::Null }) };
+        let (authorization, body) = (format!("Bearer {WEBHOOK_TOKEN}"), bytes::Bytes::from(message.to_string()));
+        let request = native::Request {
+            method: &http::Method::POST,
+            path: alertmanager::PATH,
+            query: "repeat_interval=30s",
+            authorization: Some(&authorization),
+            body: &body,
+        };
+        let answer = native::answer(&app, request).await.ok_or(Refused { status: 404, body: Value::Null })?;
+        let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        if answer.status == 200 { Ok(body) } else { Err(Refused { status: answer.status, body }) }
+    }
+
     pub async fn run_for(&mut self, ms: Millis) {
         let end = self.now() + ms;
         while self.now() < end {

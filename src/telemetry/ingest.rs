@@ -1,6 +1,6 @@
 //! Usage batches in, `AWS/ECS` and `ECS/ContainerInsights` metrics out: per cluster, service, task and container.
 //!
-//! Also keeps each container's newest sample, for the Prometheus exporter and `top`.
+//! Also keeps each container's newest sample, for the Prometheus exporter and `top`, and when each instance was last heard.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::metrics::{MetricStore, Series};
 use crate::model::link::{NetworkTotals, UsageBatch, UsageSample};
 use crate::model::metric::{MetricKey, StatisticSet};
-use crate::model::{ClusterName, Millis, ServiceName, Timestamp};
+use crate::model::{ClusterName, InstanceId, Millis, ServiceName, Timestamp};
 
 /// What the control plane knows of a task and a sample does not say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Ingest {
     store: Arc<MetricStore>,
     state: Mutex<State>,
     unknown: AtomicU64,
+    /// One entry for each instance since the start, until it is forgotten.
+    heard: Mutex<HashMap<InstanceId, Timestamp>>,
 }
 
 #[derive(Default)]
@@ -104,7 +106,7 @@ type Put = Vec<(Arc<Series>, Timestamp, StatisticSet)>;
 
 impl Ingest {
     pub fn new(store: Arc<MetricStore>) -> Ingest {
-        Ingest { store, state: Mutex::default(), unknown: AtomicU64::new(0) }
+        Ingest { store, state: Mutex::default(), unknown: AtomicU64::new(0), heard: Mutex::default() }
     }
 
     /// Puts one pass of one agent. The samples describe the time since the pass before, which is the second that just ended, so
@@ -161,6 +163,24 @@ impl Ingest {
     /// Samples of tasks that the control plane does not know (any more).
     pub fn unknown_samples(&self) -> u64 {
         self.unknown.load(Ordering::Relaxed)
+    }
+
+    /// An agent has said something.
+    pub fn heard(&self, instance: &InstanceId, now: Timestamp) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        match heard.get_mut(instance) {
+            Some(at) => *at = now,
+            None => drop(heard.insert(instance.clone(), now)),
+        }
+    }
+
+    /// When the instance's agent last said something, if it did since the start.
+    pub fn heard_at(&self, instance: &InstanceId) -> Option<Timestamp> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(instance).copied()
+    }
+
+    pub fn forget_instance(&self, instance: &InstanceId) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(instance);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,7 +1,8 @@
 //! `beaufort web`: a sample service to scale. Each request burns a known amount of CPU, so that load becomes utilization.
 //!
-//! Owns its knobs, its own Prometheus metrics and its log lines; knows nothing of Beaufort. Start reading at [`serve`].
+//! Owns its knobs, its own Prometheus metrics, its spans and its log lines; knows nothing of Beaufort. Start reading at [`serve`].
 
+mod knobs;
 mod metrics;
 mod work;
 
@@ -19,10 +20,14 @@ use http_body_util::Full;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
+pub use knobs::Knobs;
+
+use crate::observe;
+use knobs::{MAX_CONCURRENCY, Panel};
 use metrics::Metrics;
 
 /// Requests that may wait for their turn at the CPU; more are told 503 at once.
@@ -38,7 +43,9 @@ Examples:
   beaufort web --port 9000 --cpu-ms 10 --error-rate 0.05
   WEB_CPU_MS=5 WEB_LATENCY_MS=20 beaufort web           as in a task definition's environment
 
-Serves / (the work), /healthz and /metrics.";
+Serves / (the work), /healthz, /metrics and /knobs: POST /knobs?cpu_ms=20&error_rate=0.1 turns them while it runs (cpu_ms,
+latency_ms, error_rate, memory_mib, concurrency). With OTEL_EXPORTER_OTLP_ENDPOINT set it sends a span for one request in a hundred,
+or for the share in OTEL_TRACES_SAMPLER_ARG, and for every request whose traceparent says so.";
 
 /// A sample service with a tunable appetite
 #[derive(ClapArgs, Clone, Debug)]
@@ -76,20 +83,9 @@ fn share(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&number) { Ok(number) } else { Err("it is 0 to 1".to_owned()) }
 }
 
-#[derive(Clone, Debug)]
-pub struct Knobs {
-    pub cpu: Duration,
-    pub latency: Duration,
-    pub error_rate: f64,
-    pub concurrency: usize,
-    /// Between being told to end and taking no more.
-    pub drain: Duration,
-}
-
 struct Web {
-    knobs: Knobs,
+    panel: Panel,
     metrics: Metrics,
-    turn: Semaphore,
     waiting: AtomicUsize,
     served: AtomicU64,
     errors: AtomicU64,
@@ -99,7 +95,7 @@ struct Web {
 /// Serves until SIGTERM or Ctrl-C.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let concurrency =
-        args.concurrency.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get())).clamp(1, 256);
+        args.concurrency.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get())).clamp(1, MAX_CONCURRENCY);
     let of = |ms: f64| Duration::from_secs_f64(ms / 1e3);
     let knobs = Knobs {
         cpu: of(args.cpu_ms),
@@ -112,10 +108,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let address = SocketAddr::from(([0, 0, 0, 0], args.port));
     let listener = TcpListener::bind(address).await.with_context(|| format!("port {} cannot be listened on", args.port))?;
     println!("listening on {address}: {knobs:?}, holding {} MiB", held.len() >> 20);
+    let traces =
+        observe::otlp::init_spans("beaufort-web").context("the spans for OTEL_EXPORTER_OTLP_ENDPOINT cannot be set up")?;
     let stop = CancellationToken::new();
     tokio::spawn(on_signal(stop.clone())?);
-    let served = serve(listener, knobs, stop).await;
-    drop(held);
+    let served = serve(listener, knobs, held, stop).await;
+    if let Some(traces) = traces {
+        // A collector that is away now has had its chances.
+        let _ = tokio::task::spawn_blocking(|| traces.shutdown()).await;
+    }
     println!("ended after {served} requests");
     Ok(())
 }
@@ -134,11 +135,11 @@ fn on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>
 }
 
 /// Serves until `stop`, then takes requests for [`Knobs::drain`] longer and finishes what it has. Returns how many it worked on.
-pub async fn serve(listener: TcpListener, knobs: Knobs, stop: CancellationToken) -> u64 {
+/// `held` is the memory to begin with.
+pub async fn serve(listener: TcpListener, knobs: Knobs, held: Vec<u8>, stop: CancellationToken) -> u64 {
     let drain = knobs.drain;
     let web = Arc::new(Web {
-        turn: Semaphore::new(knobs.concurrency),
-        knobs,
+        panel: Panel::new(knobs, held),
         metrics: Metrics::new(),
         waiting: AtomicUsize::new(0),
         served: AtomicU64::new(0),
@@ -182,19 +183,39 @@ pub async fn serve(listener: TcpListener, knobs: Knobs, stop: CancellationToken)
 
 async fn route<B>(web: &Arc<Web>, request: &Request<B>) -> Response<Full<Bytes>> {
     let mut response = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::POST, "/") => answer(web).await,
+        (&Method::GET | &Method::POST, "/") => {
+            let span = observe::request_span(request.method().as_str(), "/", request.headers());
+            let response = answer(web).instrument(span.clone()).await;
+            observe::request_answered(&span, response.status().as_u16());
+            response
+        }
+        (&Method::GET, "/knobs") => text(StatusCode::OK, web.panel.show()),
+        (&Method::POST, "/knobs") => turn(web, request.uri().query().unwrap_or_default()).await,
         (&Method::GET, "/healthz") => text(StatusCode::OK, "ok\n"),
         (&Method::GET, "/metrics") => {
             let mut response = text(StatusCode::OK, web.metrics.render());
             response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; version=0.0.4"));
             response
         }
-        _ => text(StatusCode::NOT_FOUND, "served here: /, /healthz, /metrics\n"),
+        _ => text(StatusCode::NOT_FOUND, "served here: /, /healthz, /metrics, /knobs\n"),
     };
     if web.stopping.is_cancelled() {
         response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Memory is touched page by page, which takes its time.
+async fn turn(web: &Arc<Web>, query: &str) -> Response<Full<Bytes>> {
+    let (inner, query) = (web.clone(), query.to_owned());
+    match tokio::task::spawn_blocking(move || inner.panel.turn(&query)).await {
+        Ok(Ok(())) => {
+            println!("knobs turned: {}", web.panel.show().trim_end());
+            text(StatusCode::OK, web.panel.show())
+        }
+        Ok(Err(why)) => text(StatusCode::BAD_REQUEST, format!("{why}\n")),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the knobs could not be turned\n"),
+    }
 }
 
 async fn answer(web: &Arc<Web>) -> Response<Full<Bytes>> {
@@ -229,20 +250,21 @@ async fn worked(web: &Arc<Web>) -> StatusCode {
     }
     // Counted down also when the client goes away and this future is dropped.
     let waiting = Waiting(&web.waiting);
-    let turn = web.turn.acquire().await;
+    let (knobs, turns) = web.panel.now();
+    let turn = turns.acquire().instrument(tracing::info_span!("wait for a turn")).await;
     drop(waiting);
-    if !web.knobs.cpu.is_zero() {
-        let cpu = web.knobs.cpu;
-        if tokio::task::spawn_blocking(move || work::burn(cpu)).await.is_err() {
+    if !knobs.cpu.is_zero() {
+        let burnt = tokio::task::spawn_blocking(move || work::burn(knobs.cpu));
+        if burnt.instrument(tracing::info_span!("burn")).await.is_err() {
             return StatusCode::INTERNAL_SERVER_ERROR;
         }
     }
-    if !web.knobs.latency.is_zero() {
-        tokio::time::sleep(web.knobs.latency).await;
+    if !knobs.latency.is_zero() {
+        tokio::time::sleep(knobs.latency).instrument(tracing::info_span!("sleep")).await;
     }
     drop(turn);
     let nth = web.metrics.count();
-    if work::is_error(nth, web.knobs.error_rate) { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }
+    if work::is_error(nth, knobs.error_rate) { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }
 }
 
 struct Waiting<'a>(&'a AtomicUsize);

@@ -23,13 +23,18 @@ async fn served(knobs: Knobs) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve(listener, knobs, stop.clone()));
+    let serving = tokio::spawn(serve(listener, knobs, Vec::new(), stop.clone()));
     Served { client: Client::builder(TokioExecutor::new()).build_http(), base, stop, serving }
 }
 
 impl Served {
     async fn get(&self, path: &str) -> (u16, String) {
-        let response = self.client.get(format!("{}{path}", self.base).parse().unwrap()).await.unwrap();
+        self.ask(Method::GET, path).await
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> (u16, String) {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.base)).body(Empty::new()).unwrap();
+        let response = self.client.request(request).await.unwrap();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
@@ -70,6 +75,25 @@ async fn latency_and_concurrency_hold() {
     assert!(began.elapsed() >= Duration::from_millis(180), "one after the other");
     assert_eq!(web.get("/healthz").await, (200, "ok\n".to_owned()));
     assert_eq!(web.get("/other").await.0, 404);
+}
+
+#[tokio::test]
+async fn knobs_turn_while_it_serves() {
+    let web = served(knobs()).await;
+    assert_eq!(web.get("/").await.0, 200);
+    let (status, said) = web.ask(Method::POST, "/knobs?error_rate=1&latency_ms=60&memory_mib=2").await;
+    assert_eq!((status, said), (200, web.get("/knobs").await.1));
+    let began = Instant::now();
+    assert_eq!(web.get("/").await.0, 500);
+    assert!(began.elapsed() >= Duration::from_millis(60));
+    let (status, why) = web.ask(Method::POST, "/knobs?error_rate=0&cpu_ms=x").await;
+    assert!(status == 400 && why.contains("cpu_ms=x"), "{why}");
+    assert_eq!(web.get("/").await.0, 500, "nothing of it was taken");
+    web.ask(Method::POST, "/knobs?error_rate=0&latency_ms=80&concurrency=1").await;
+    let began = Instant::now();
+    assert_eq!(tokio::join!(web.get("/"), web.get("/")), ((200, "done\n".to_owned()), (200, "done\n".to_owned())));
+    assert!(began.elapsed() >= Duration::from_millis(160), "one after the other");
+    assert_eq!(web.ask(Method::PUT, "/knobs?cpu_ms=1").await.0, 404);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::models::{SystemInfo, SystemInfoCgroupDriverEnum, SystemInfoCgroupVersionEnum};
+use bollard::query_parameters::InspectNetworkOptions;
 use bollard::{API_DEFAULT_VERSION, Docker};
 
 use super::DockerConfig;
@@ -24,6 +25,8 @@ pub const STOP: &str = "CannotStopContainerError";
 pub const REMOVE: &str = "CannotRemoveContainerError";
 pub const VOLUME: &str = "CannotCreateVolumeError";
 pub const NETWORK: &str = "ResourceInitializationError";
+/// Not a container's trouble but the agent's: it was told a task network that cannot be used.
+pub const TASK_NETWORK: &str = "TaskNetworkError";
 
 pub async fn connect(host: Option<&str>) -> Result<Docker, EngineError> {
     let docker = match host {
@@ -34,6 +37,35 @@ pub async fn connect(host: Option<&str>) -> Result<Docker, EngineError> {
         None => Docker::connect_with_unix_defaults().map(|docker| docker.with_timeout(TIMEOUT)),
     };
     docker.map_err(failed(INFO))?.negotiate_version().await.map_err(failed(INFO))
+}
+
+/// The task network must be there, and one that gives a container an address of its own.
+pub async fn check_task_network(docker: &Docker, name: &str) -> Result<(), EngineError> {
+    let found = match docker.inspect_network(name, None::<InspectNetworkOptions>).await {
+        Ok(found) => found,
+        Err(error) if status(&error) == Some(404) => {
+            return Err(failure(TASK_NETWORK, format!("there is no Docker network {name} for tasks to join")));
+        }
+        Err(error) => return Err(failed(INFO)(error)),
+    };
+    // Docker finds networks by id as well, and containers are told of theirs by name.
+    if found.name.as_deref() != Some(name) {
+        let told = found.name.unwrap_or_default();
+        return Err(failure(
+            TASK_NETWORK,
+            format!("{name} is the id of the Docker network {told}: the task network is given by name"),
+        ));
+    }
+    match found.driver.as_deref() {
+        Some("host" | "null") => {
+            Err(failure(TASK_NETWORK, format!("on the Docker network {name} containers have no address of their own")))
+        }
+        Some("overlay") if found.attachable != Some(true) => Err(failure(
+            TASK_NETWORK,
+            format!("the overlay network {name} was not made --attachable: only swarm services may join it"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Docker answered with an error, or could not be asked.

@@ -28,9 +28,9 @@ pub struct Resolved {
 
 pub fn body(config: &DockerConfig, spec: &ContainerSpec, resolved: Resolved) -> ContainerCreateBody {
     let container = &spec.container;
-    let network_mode = network_mode(spec);
+    let network_mode = network_mode(config, spec);
     let joined = network_mode.starts_with("container:");
-    let bridge = network_mode == "bridge";
+    let bridge = spec.network_mode == NetworkMode::Bridge && !joined && spec.container.disable_networking != Some(true);
     let none_if_joined = |list: &Option<Vec<String>>| list.clone().filter(|_| !joined);
     if joined && (container.dns_servers.is_some() || container.extra_hosts.is_some() || container.hostname.is_some()) {
         tracing::warn!(
@@ -83,13 +83,13 @@ pub fn body(config: &DockerConfig, spec: &ContainerSpec, resolved: Resolved) -> 
     }
 }
 
-fn network_mode(spec: &ContainerSpec) -> String {
+fn network_mode(config: &DockerConfig, spec: &ContainerSpec) -> String {
     if let Some(pause) = &spec.join_network {
         return format!("container:{pause}");
     }
     match spec.network_mode {
         _ if spec.container.disable_networking == Some(true) => "none",
-        NetworkMode::Bridge => "bridge",
+        NetworkMode::Bridge => config.task_network.as_deref().unwrap_or("bridge"),
         NetworkMode::Host => "host",
         NetworkMode::None | NetworkMode::Awsvpc => "none",
     }
@@ -311,6 +311,31 @@ mod tests {
         assert_eq!(body.labels.unwrap()[labels::HOST_PORTS], "80/tcp,81/tcp");
         spec.join_network = Some("p".into());
         assert_eq!(made(&spec).1.network_mode.as_deref(), Some("container:p"));
+    }
+
+    #[test]
+    fn bridge_tasks_join_the_task_network() {
+        let port = PortMapping { container_port: Some(80), ..Default::default() };
+        let mut spec = spec(ContainerDefinition { name: "web".into(), port_mappings: Some(vec![port]), ..Default::default() });
+        let config = DockerConfig { task_network: Some("shop".into()), ..config() };
+        let made = |spec: &ContainerSpec| {
+            let mut body = super::body(&config, spec, Resolved::default());
+            (body.host_config.take().unwrap(), body.labels.unwrap())
+        };
+        let (host, marks) = made(&spec);
+        assert_eq!(host.network_mode.as_deref(), Some("shop"));
+        assert!(host.port_bindings.unwrap().contains_key("80/tcp"), "ports are mapped as on the default bridge");
+        assert_eq!((marks[labels::TASK_NETWORK].as_str(), marks[labels::NETWORK].as_str()), ("shop", "own"));
+        for mode in [NetworkMode::Host, NetworkMode::None] {
+            spec.network_mode = mode;
+            let (host, marks) = made(&spec);
+            assert_ne!(host.network_mode.as_deref(), Some("shop"), "{mode:?}");
+            assert!(!marks.contains_key(labels::TASK_NETWORK), "{mode:?}");
+        }
+        (spec.network_mode, spec.container.disable_networking) = (NetworkMode::Bridge, Some(true));
+        let (host, marks) = made(&spec);
+        assert_eq!((host.network_mode.as_deref(), host.port_bindings), (Some("none"), None));
+        assert!(!marks.contains_key(labels::TASK_NETWORK));
     }
 
     #[test]

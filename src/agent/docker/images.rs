@@ -73,12 +73,14 @@ pub async fn ensure_own(
     let json = |words: &[&str]| serde_json::to_string(words).expect("strings serialise");
     let settings = format!("{} {}", json(entrypoint), json(command));
     let mark = format!("{:016x}{:08x}", jsonfile::hash(&bytes), jsonfile::hash(settings.as_bytes()) as u32);
+    let mut replaced = None;
     match docker.inspect_image(reference).await {
         Ok(image) => {
             let made_from = image.config.and_then(|c| c.labels).and_then(|l| l.get(labels::BINARY).cloned());
             if made_from.as_ref() == Some(&mark) {
                 return Ok(());
             }
+            replaced = image.id.filter(|_| made_from.is_some());
         }
         Err(error) if status(&error) == Some(404) => {}
         Err(error) => return Err(failed(PULL)(error)),
@@ -99,6 +101,14 @@ pub async fn ensure_own(
     while let Some(step) = progress.next().await {
         if let Some(message) = step.map_err(failed(PULL))?.error_detail.and_then(|e| e.message) {
             return Err(failure(PULL, message));
+        }
+    }
+    if let Some(old) = replaced {
+        // It was made of another binary of ours, and has lost its name. If it has another it is somebody's, and while a container
+        // uses it Docker keeps it.
+        let nameless = docker.inspect_image(&old).await.is_ok_and(|image| image.repo_tags.unwrap_or_default().is_empty());
+        if nameless {
+            let _ = docker.remove_image(&old, None::<RemoveImageOptions>, None).await;
         }
     }
     Ok(())

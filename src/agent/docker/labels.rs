@@ -19,6 +19,8 @@ pub const SERVICE: &str = "beaufort.service";
 pub const CLUSTER: &str = "beaufort.cluster";
 /// What the container sees of the network, to count its traffic once.
 pub const NETWORK: &str = "beaufort.network";
+/// The Docker network that the agent was told to put bridge tasks on.
+pub const TASK_NETWORK: &str = "beaufort.task-network";
 /// Host mode: the ports in use, as `80/tcp,53/udp`, as Docker knows of none.
 pub const HOST_PORTS: &str = "beaufort.host-ports";
 /// The container whose namespaces the task's others share with pid or ipc mode `task`.
@@ -102,6 +104,9 @@ pub fn of_container(config: &DockerConfig, spec: &ContainerSpec) -> HashMap<Stri
         put(SERVICE, service.clone());
     }
     put(NETWORK, network_label(spec).to_owned());
+    if let Some(network) = config.task_network.as_ref().filter(|_| network_label(spec) == "own") {
+        put(TASK_NETWORK, network.clone());
+    }
     if spec.network_mode == NetworkMode::Host {
         let ports: Vec<String> = spec.container.port_mappings.iter().flatten().filter_map(host_port).collect();
         put(HOST_PORTS, ports.join(","));

@@ -204,6 +204,7 @@ pub async fn start(shared: &Arc<Shared>, id: &str) -> Result<Started, EngineErro
         at: at.unwrap_or_else(|| shared.config.clock.now()),
         bindings: observe::bindings(&found),
         address: observe::address(&found),
+        network: observe::task_network(&found),
     })
 }
 

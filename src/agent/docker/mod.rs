@@ -36,6 +36,7 @@ use crate::clock::SharedClock;
 use crate::model::arn::Home;
 use crate::model::log::{LineBatch, ResumePoint};
 use crate::model::{Millis, TaskId};
+pub use connect::TASK_NETWORK;
 use connect::{INFO, failed};
 
 #[derive(Clone)]
@@ -48,6 +49,8 @@ pub struct DockerConfig {
     pub docker_host: Option<String>,
     /// Where bridge tasks' host ports can be reached from this host.
     pub host_address: String,
+    /// An existing Docker network that bridge tasks join in place of Docker's default bridge.
+    pub task_network: Option<String>,
     /// awsvpc: clusters' networks are /20 subnets of the sixteen /16 networks from here on.
     pub network_base: Ipv4Addr,
     /// Warm pause containers per cluster; 0 for none.
@@ -77,6 +80,7 @@ impl DockerConfig {
             clock,
             docker_host: None,
             host_address: "127.0.0.1".to_owned(),
+            task_network: None,
             network_base: Ipv4Addr::new(10, 77, 0, 0),
             pause_pool: 4,
             pause_image: None,
@@ -154,6 +158,9 @@ impl DockerEngine {
         let info = docker.info().await.map_err(failed(INFO))?;
         if info.live_restore_enabled == Some(false) {
             tracing::warn!("Docker's live-restore is off: restarting Docker ends every container of this host");
+        }
+        if let Some(network) = &config.task_network {
+            connect::check_task_network(&docker, network).await?;
         }
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {

@@ -39,6 +39,7 @@ pub fn observed(installation: &str, found: &ContainerInspectResponse) -> Option<
         health: state.and_then(|s| s.health.as_ref()).and_then(|h| h.status).map_or(Health::Unknown, health),
         bindings: bindings(found),
         address: address(found),
+        network: task_network(found),
         image_digest: None,
     })
 }
@@ -104,8 +105,23 @@ pub fn bindings(found: &ContainerInspectResponse) -> Vec<Binding> {
 }
 
 pub fn address(found: &ContainerInspectResponse) -> Option<String> {
+    Some(attached(found)?.1.to_owned())
+}
+
+/// The network of the container's address, where that is the agent's task network. The label tells: a pause container's network is ours,
+/// and a bridge container's may be Docker's own.
+pub fn task_network(found: &ContainerInspectResponse) -> Option<String> {
+    let named = labels_of(found)?.get(labels::TASK_NETWORK)?;
+    (attached(found)?.0 == named).then(|| named.clone())
+}
+
+/// Somebody may have connected the container to more networks by hand: the one that it was made on counts, else the first by name.
+fn attached(found: &ContainerInspectResponse) -> Option<(&str, &str)> {
+    let made_on = found.host_config.as_ref().and_then(|h| h.network_mode.as_deref());
     let networks = found.network_settings.as_ref()?.networks.as_ref()?;
-    networks.values().find_map(|n| n.ip_address.clone().filter(|a| !a.is_empty()))
+    let addressed =
+        networks.iter().filter_map(|(name, n)| Some((name.as_str(), n.ip_address.as_deref().filter(|a| !a.is_empty())?)));
+    addressed.min_by_key(|(name, _)| (Some(*name) != made_on, *name))
 }
 
 /// What the sampler needs of a running container; None for a pause, whose traffic is its task's.
@@ -149,8 +165,19 @@ mod tests {
         assert_eq!((seen.state, seen.exit_code, seen.finished_at), (ObservedState::Running, None, None));
         assert_eq!(seen.started_at, Some(Timestamp(1_795_170_232_355)));
         assert_eq!(seen.bindings.iter().map(|b| (b.container_port, b.host_port)).collect::<Vec<_>>(), vec![(80, 32768)]);
-        assert_eq!(seen.address.as_deref(), Some("172.17.0.2"));
+        assert_eq!((seen.address.as_deref(), seen.network), (Some("172.17.0.2"), None));
         assert_eq!(watched("one", &found).unwrap().network, NetworkView::Own);
         assert_eq!(observed("two", &found), None, "another installation's");
+    }
+
+    #[test]
+    fn the_network_that_a_container_was_made_on_has_its_address() {
+        let text = r#"{"Config":{"Labels":{"beaufort.task-network":"shop"}},"HostConfig":{"NetworkMode":"shop"},
+            "NetworkSettings":{"Networks":{"by-hand":{"IPAddress":"10.1.0.9"},"shop":{"IPAddress":"172.30.0.5"}}}}"#;
+        let mut found: ContainerInspectResponse = serde_json::from_str(text).unwrap();
+        assert_eq!((address(&found).as_deref(), task_network(&found).as_deref()), (Some("172.30.0.5"), Some("shop")));
+        // It was disconnected from there: the other address is not the task network's.
+        found.network_settings.as_mut().unwrap().networks.as_mut().unwrap().remove("shop");
+        assert_eq!((address(&found).as_deref(), task_network(&found)), (Some("10.1.0.9"), None));
     }
 }

@@ -122,7 +122,7 @@ async fn running_or_gone(shared: &Shared, name: &str) -> Result<Option<(RuntimeI
     }
     let at = observe::time(found.state.as_ref().and_then(|s| s.started_at.as_deref()));
     let at = at.unwrap_or_else(|| shared.config.clock.now());
-    Ok(Some((id, Started { at, bindings: Vec::new(), address: observe::address(&found) })))
+    Ok(Some((id, Started { at, bindings: Vec::new(), address: observe::address(&found), network: None })))
 }
 
 async fn remove(shared: &Shared, id: &str) -> Result<(), EngineError> {

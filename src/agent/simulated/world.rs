@@ -65,6 +65,7 @@ impl Simulated {
             health: Health::Unknown,
             bindings: vec![],
             address: None,
+            network: None,
             image_digest: None,
         };
         Simulated {
@@ -264,6 +265,7 @@ impl World {
             at: observed.and_then(|o| o.started_at).unwrap_or_default(),
             bindings: observed.map(|o| o.bindings.clone()).unwrap_or_default(),
             address: observed.and_then(|o| o.address.clone()),
+            network: observed.and_then(|o| o.network.clone()),
         }
     }
 

@@ -109,7 +109,8 @@ fn clamp(tx: &mut Tx, app: &App, key: &ServiceKey, min: u32, max: u32) {
         .with("desired", to)
         .with("min", min)
         .with("max", max);
-    scaling::set(&app.ids, tx, key, to, cause, reason, traceparent());
+    let set = scaling::Set { desired: to, cause, reason, reaction: None, trace: traceparent() };
+    scaling::set(&app.ids, tx, key, set);
 }
 
 pub async fn describe(cx: Cx, input: DescribeScalableTargetsInput) -> Result<DescribeScalableTargetsOutput, Fault> {

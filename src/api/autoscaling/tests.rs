@@ -259,6 +259,7 @@ async fn activities_come_in_pages_newest_first() {
             // Two began in the same millisecond.
             started_at: Timestamp(1_000 * n.min(3)),
             ended_at: None,
+            reaction: None,
         };
         client.change(activity).await;
     }

@@ -104,6 +104,7 @@ fn configuration(input: PutMetricAlarmInput, now: Timestamp) -> Result<Alarm, Fa
         configuration_updated_at: now,
         tags: Vec::new(),
         trace: None,
+        external: None,
     };
     rules::validate(&alarm).map_err(|rules::Invalid(message)| errors::validation(message))?;
     Ok(alarm)

@@ -30,7 +30,7 @@ shapes! { "camelCase";
     output NetworkBinding {
         #[serde(rename = "bindIP")] bind_ip: String, container_port: u16, host_port: u16, protocol: String,
     }
-    output NetworkInterface { attachment_id: String, private_ipv4_address: String }
+    output NetworkInterface { attachment_id: Option<String>, private_ipv4_address: String }
     output OverridesShape {
         container_overrides: Vec<ContainerOverride>, inference_accelerator_overrides: Vec<NameValue>, cpu: Option<String>,
         memory: Option<String>, task_role_arn: Option<String>, execution_role_arn: Option<String>,
@@ -109,8 +109,10 @@ fn container(home: &Home, task: &Task, definition: Option<&TaskDefinition>, held
     let over = task.overrides.container_overrides.iter().find(|o| o.name.as_deref() == Some(held.name.as_str()));
     let number = |defined: Option<i32>, over: Option<i32>| over.or(defined).map(|n| n.to_string());
     let of = |read: fn(&ContainerDefinition) -> Option<i32>| defined.and_then(read);
+    // Only an awsvpc task has an attachment that an interface can belong to.
+    let attachment = task.address.as_ref().map(|_| attachment_id(task));
     let interface =
-        |address: &String| NetworkInterface { attachment_id: attachment_id(task), private_ipv4_address: address.clone() };
+        |address: &String| NetworkInterface { attachment_id: attachment.clone(), private_ipv4_address: address.clone() };
     ContainerShape {
         container_arn: home.container(&task.cluster, &task.id, &held.uuid),
         task_arn: home.task(&task.cluster, &task.id),
@@ -135,13 +137,19 @@ fn container(home: &Home, task: &Task, definition: Option<&TaskDefinition>, held
                 protocol: b.protocol.clone(),
             })
             .collect(),
-        network_interfaces: task.address.as_ref().map(interface).into_iter().collect(),
+        network_interfaces: task.address.as_ref().or(on_task_network(held)).map(interface).into_iter().collect(),
         health_status: if in_sight { held.health } else { Health::Unknown }.as_str(),
         // "The number of CPU units set for the container. The value is 0 if no value was specified".
         cpu: number(of(|c| c.cpu), over.and_then(|o| o.cpu)).unwrap_or_else(|| "0".to_owned()),
         memory: number(of(|c| c.memory), over.and_then(|o| o.memory)),
         memory_reservation: number(of(|c| c.memory_reservation), over.and_then(|o| o.memory_reservation)),
     }
+}
+
+/// ECS shows no interface of a bridge container. Where the agent has a task network, its neighbours need the address, and an interface is
+/// where clients look for one; on Docker's default bridge the address stays Docker's affair, as on ECS.
+fn on_task_network(held: &Held) -> Option<&String> {
+    held.address.as_ref().filter(|_| held.network.is_some())
 }
 
 /// ECS always shows one entry per container, even when nothing is overridden.

@@ -8,6 +8,7 @@ use super::{Cx, Fault, invalid, with_store};
 use crate::decide::pattern::Pattern;
 use crate::model::Timestamp;
 use crate::model::log::LogEvent;
+use crate::observe;
 use crate::telemetry::logs::{Event, From, Key, Scan, Selection};
 
 /// PutLogEvents: "The maximum batch size is 1,048,576 bytes. This size is calculated as the sum of all event messages in UTF-8,
@@ -32,6 +33,7 @@ pub async fn put_log_events(cx: Cx, input: PutLogEventsInput) -> Result<PutLogEv
     let events =
         input.log_events.into_iter().map(|e| LogEvent { at: Timestamp(e.timestamp), message: e.message.into() }).collect();
     let put = with_store(&cx, move |logs| logs.put(&input.log_group_name, &input.log_stream_name, events)).await?;
+    observe::log_stored("", "", put.events, put.bytes);
     let rejected = RejectedLogEventsInfo {
         too_new_log_event_start_index: put.too_new_start,
         too_old_log_event_end_index: put.too_old_end,

@@ -1,6 +1,7 @@
 //! Beaufort's own JSON API: health, decisions, why, usage, gaps. What AWS has no operation for.
 
 mod decisions;
+pub mod discovery;
 mod placement;
 mod reset;
 mod why;
@@ -12,7 +13,9 @@ use http::Method;
 use serde::Serialize;
 use serde_json::json;
 
-use super::App;
+use super::{App, alertmanager};
+use crate::observe;
+use crate::wire::fault::Fault;
 
 pub struct Answer {
     pub status: u16,
@@ -27,38 +30,81 @@ pub struct Refusal {
     pub hint: &'static str,
 }
 
+/// Every path that is answered here, whatever the method.
+const SERVED: &[&str] = &[
+    "/health",
+    "/sd/prometheus",
+    "/api/gaps",
+    "/api/decisions",
+    "/api/why",
+    "/api/why/placement",
+    "/api/usage",
+    "/api/reset",
+    "/api/alerts",
+    alertmanager::PATH,
+];
+
 type Answered = Result<Answer, Refusal>;
 
+/// What is asked, as far as it matters here.
+pub struct Request<'a> {
+    pub method: &'a Method,
+    pub path: &'a str,
+    pub query: &'a str,
+    pub authorization: Option<&'a str>,
+    pub body: &'a Bytes,
+}
+
+/// Whether a path is answered here, and not by AWS's protocols.
+pub fn is_ours(path: &str) -> bool {
+    path == "/health" || path.starts_with("/api/") || path.starts_with("/sd/") || path.starts_with("/alertmanager/")
+}
+
 /// None: the path is not ours.
-pub async fn answer(app: &Arc<App>, method: &Method, path: &str, query: &str, body: &Bytes) -> Option<Answer> {
-    if path != "/health" && !path.starts_with("/api/") {
+pub async fn answer(app: &Arc<App>, request: Request<'_>) -> Option<Answer> {
+    let Request { method, path, query, authorization, body } = request;
+    if !is_ours(path) {
         return None;
     }
     let answered = match (method.as_str(), path.trim_end_matches('/')) {
         ("GET", "/health") => health(app),
-        ("GET", "/api/gaps") => Ok(ok(&app.gaps.report())),
+        ("GET", "/sd/prometheus") => discovery::prometheus(app, &Params::of(query)),
+        ("GET", "/api/gaps") => Ok(gaps(app)),
         ("GET", "/api/decisions") => decisions::list(app, &Params::of(query)).await,
         ("GET", "/api/why") => why::why(app, &Params::of(query)).await,
         ("POST", "/api/why/placement") => placement::what_if(app, body),
         ("GET", "/api/usage") => usage(app, &Params::of(query)),
         ("POST", "/api/reset") => reset::reset(app).await,
-        (_, "/health" | "/api/gaps" | "/api/decisions" | "/api/why" | "/api/why/placement" | "/api/usage" | "/api/reset") => {
-            Err(Refusal {
-                status: 405,
-                error: format!("{path} is not asked by {method}"),
-                hint: "GET reads, POST /api/reset empties",
-            })
-        }
+        ("GET", "/api/alerts") => Ok(alertmanager::list(app)),
+        ("POST", alertmanager::PATH) => alertmanager::receive(app, authorization, query, body).await,
+        (_, known) if SERVED.contains(&known) => Err(Refusal {
+            status: 405,
+            error: format!("{path} is not asked by {method}"),
+            hint: "GET reads; POST is for /alertmanager/v2/scale, /api/why/placement and /api/reset",
+        }),
         _ => Err(Refusal {
             status: 404,
             error: format!("there is no {path}"),
-            hint: "served here: /health, /metrics, /api/decisions, /api/why, /api/why/placement, /api/usage, /api/gaps, /api/reset",
+            hint: "served here: /health, /metrics, /sd/prometheus, /api/decisions, /api/why, /api/why/placement, /api/alerts, /api/usage, /api/gaps, /api/reset, /alertmanager/v2/scale",
         }),
     };
     Some(answered.unwrap_or_else(|refusal| Answer {
         status: refusal.status,
         ..ok(&json!({ "error": refusal.error, "hint": refusal.hint }))
     }))
+}
+
+/// A body that could not be read, or is too large, for a path of ours.
+pub fn unread(app: &App, path: &str, fault: &Fault) -> Option<Answer> {
+    if !is_ours(path) {
+        return None;
+    }
+    let status = fault.code.status;
+    if path == alertmanager::PATH {
+        observe::webhook_post(status, app.clock.now());
+    }
+    let hint = "send less at once; for alerts, group_by less or set the receiver's max_alerts";
+    Some(Answer { status, ..ok(&json!({ "error": fault.message, "hint": hint })) })
 }
 
 /// The parameters of a query string.
@@ -76,15 +122,15 @@ impl Params {
     }
 }
 
-fn bad(error: String) -> Refusal {
+pub(super) fn bad(error: String) -> Refusal {
     Refusal { status: 400, error, hint: "see README.md, the native API" }
 }
 
-fn unavailable(error: impl std::fmt::Display) -> Refusal {
+pub(super) fn unavailable(error: impl std::fmt::Display) -> Refusal {
     Refusal { status: 503, error: error.to_string(), hint: "try again; if it stays, look at the server's log" }
 }
 
-fn ok(value: &impl Serialize) -> Answer {
+pub(super) fn ok(value: &impl Serialize) -> Answer {
     let mut body = serde_json::to_vec(value).unwrap_or_default();
     body.push(b'\n');
     Answer { status: 200, content_type: "application/json", body: body.into() }
@@ -106,6 +152,18 @@ fn health(app: &App) -> Answered {
         "uptime_s": app.clock.now().since(app.started_at) as f64 / 1000.0,
     }));
     Ok(Answer { status: if ready { 200 } else { 503 }, ..answer })
+}
+
+/// What clients asked for in vain, and what of the state asks for something that it cannot have.
+fn gaps(app: &App) -> Answer {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Gaps {
+        #[serde(flatten)]
+        report: super::gaps::Report,
+        not_scraped: Vec<discovery::NotScraped>,
+    }
+    ok(&Gaps { report: app.gaps.report(), not_scraped: discovery::not_scraped(&app.store.snapshot()) })
 }
 
 /// The newest usage sample of every container, with what its task is.

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::decisions::{line, service};
-use super::{Answered, App, Params, Refusal, bad, ok, unavailable};
+use super::{Answered, App, Params, Refusal, alertmanager, bad, ok, unavailable};
+use crate::model::alarm::Alarm;
 use crate::model::task::Task;
 use crate::model::{ServiceKey, TaskId};
 use crate::store::{RecordQuery, State};
@@ -23,10 +24,7 @@ pub async fn why(app: &App, params: &Params) -> Answered {
             (task.map(|task| task_now(app, task)), query)
         }
         Some(("alarm", name)) => {
-            let alarm = state.alarms.get(name).map(|alarm| {
-                json!({ "state": alarm.state.as_str(), "reason": alarm.state_reason, "since": alarm.state_transitioned_at.iso(),
-                        "metric": alarm.metric.to_string(), "threshold": alarm.threshold, "period_s": alarm.period_s })
-            });
+            let alarm = state.alarms.get(name).map(|alarm| alarm_now(alarm));
             (alarm, RecordQuery { subject: Some(format!("alarm/{name}")), ..base })
         }
         Some(("instance", id)) => {
@@ -52,13 +50,34 @@ pub async fn why(app: &App, params: &Params) -> Answered {
     Ok(ok(&json!({ "subject": subject, "now": now, "decisions": decisions })))
 }
 
+fn alarm_now(alarm: &Alarm) -> Value {
+    let mut now = json!({ "state": alarm.state.as_str(), "reason": alarm.state_reason, "since": alarm.state_transitioned_at.iso(),
+                          "metric": alarm.metric.to_string(), "threshold": alarm.threshold });
+    match &alarm.external {
+        None => now["period_s"] = json!(alarm.period_s),
+        Some(known) => {
+            now["rule"] = json!(known.rule);
+            now["value"] = json!(known.value);
+            now["labels"] = json!(known.labels.iter().map(|(k, v)| format!("{k}={v:?}")).collect::<Vec<_>>().join(" "));
+            now["heard"] = json!(known.heard_at.iso());
+            now["expression"] = json!(known.generator_url);
+        }
+    }
+    now
+}
+
 fn of_service(state: &State, key: ServiceKey, base: RecordQuery) -> (Option<Value>, RecordQuery) {
     let now = state.services.get(&key).map(|service| {
         let counts = state.counts(&key);
         let alarms: Vec<Value> = state
             .policies_of_service(&key)
             .flat_map(|policy| policy.alarms.iter().filter_map(|name| state.alarms.get(name)).map(move |alarm| (policy, alarm)))
-            .map(|(policy, alarm)| json!({ "alarm": alarm.name, "policy": policy.name, "state": alarm.state.as_str(), "reason": alarm.state_reason }))
+            .map(|(policy, alarm)| (policy.name.clone(), alarm))
+            .chain(alertmanager::alarms_of(state, &key).map(|alarm| {
+                let policy = alarm.external.as_ref().and_then(|known| known.labels.get("policy")).cloned();
+                (policy.unwrap_or_default(), alarm)
+            }))
+            .map(|(policy, alarm)| json!({ "alarm": alarm.name, "policy": policy, "state": alarm.state.as_str(), "reason": alarm.state_reason }))
             .collect();
         let deployments: Vec<Value> = service
             .deployments

@@ -38,6 +38,7 @@ pub(super) fn alarm() -> Alarm {
         configuration_updated_at: Timestamp::ZERO,
         tags: Vec::new(),
         trace: None,
+        external: None,
     }
 }
 

@@ -67,6 +67,7 @@ pub fn policy_alarms(policy: &ScalingPolicy, _home: &Home, new_uuid: &mut dyn Fn
             configuration_updated_at: now,
             tags: Vec::new(),
             trace: None,
+            external: None,
         })
         .collect()
 }
@@ -108,10 +109,7 @@ pub fn remember(inputs: &Inputs, to: u32, now: Timestamp) -> ScalableTarget {
     let mut target = inputs.target.clone();
     let policy = inputs.policy.name.clone();
     if to > inputs.desired {
-        let cooldown_ms = match &inputs.policy.kind {
-            PolicyKind::TargetTracking(tracking) => tracking.out_cooldown_ms,
-            PolicyKind::Step(step) => step.cooldown_ms,
-        };
+        let cooldown_ms = cooldown::of(&inputs.policy.kind, false);
         let from = cooldown::scale_out(inputs, cooldown_ms, now).map_or(inputs.desired, |last| last.from);
         target.last_out = Some(Scaled { at: now, from, to, policy });
     } else if to < inputs.desired {

@@ -8,8 +8,9 @@
 
 pub mod activity;
 pub mod bounds;
-mod cooldown;
+pub mod cooldown;
 mod managed;
+pub mod reaction;
 mod step;
 mod target_tracking;
 mod validate;

@@ -46,7 +46,10 @@ pub fn decide(inputs: &Inputs, policy: &StepScaling, now: Timestamp) -> Scaling 
     facts.add("change", change);
     let by = u32::try_from(change.unsigned_abs()).unwrap_or(u32::MAX);
     match change.signum() {
-        1 => verdict::out_by(inputs, facts, by, policy.cooldown_ms, now),
+        1 => {
+            let more = |capacity: u32| u32::try_from(self::change(policy, capacity, step.adjustment).max(0)).unwrap_or(u32::MAX);
+            verdict::out_by(inputs, facts, more, policy.cooldown_ms, now)
+        }
         -1 => verdict::in_blocked(inputs, &facts, policy.cooldown_ms, now).unwrap_or_else(|| {
             let how = format!("the step takes {by} of {} running tasks", inputs.running);
             verdict::in_to(inputs, facts, inputs.running.saturating_sub(by), &how)
@@ -93,7 +96,7 @@ fn interval(step: &Step, upward: bool) -> String {
     format!("{open}{}, {}{close}", bound(step.lower, "-infinity"), bound(step.upper, "+infinity"))
 }
 
-/// By how many tasks, counted from what runs.
+/// By how many tasks, counted from a capacity.
 pub(super) fn change(policy: &StepScaling, running: u32, adjustment: i64) -> i64 {
     match policy.adjustment {
         AdjustmentType::PercentChangeInCapacity => percent(running, adjustment, policy.min_adjustment_magnitude),

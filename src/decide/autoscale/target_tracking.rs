@@ -27,7 +27,8 @@ pub fn decide(inputs: &Inputs, policy: &TargetTracking, now: Timestamp) -> Scali
     if inputs.alarm.comparison.upward() {
         // "If no task is running, Service Auto Scaling waits for a datapoint and then adds the minimum" (ECS): one task.
         let needed = required(inputs.running, metric, policy.target).max(1);
-        verdict::out_by(inputs, facts, needed.saturating_sub(inputs.running), policy.out_cooldown_ms, now)
+        let missing = needed.saturating_sub(inputs.running);
+        verdict::out_by(inputs, facts, |_| missing, policy.out_cooldown_ms, now)
     } else {
         scale_in(inputs, policy, facts, values, now)
     }

@@ -328,6 +328,26 @@ fn a_larger_step_in_cooldown_adds_the_difference_once() {
     assert_eq!(case.target.last_out.map(|s| (s.from, s.to)), Some((2, 5)));
 }
 
+/// Half of what was there before the first step, not half of what it has added: asked each second, a share of the running count would
+/// grow without end inside its own cooldown.
+#[test]
+fn a_percentage_in_cooldown_is_of_the_capacity_before_it() {
+    let steps = [step(Some(0.0), Some(10.0), 50), step(Some(10.0), None, 100)];
+    let mut case = stepped(stepping(AdjustmentType::PercentChangeInCapacity, &steps), high(&[55.0]), 4, 4);
+    for (metric, expected) in [(55.0, "-> 6"), (55.0, "wait in_cooldown 10000"), (65.0, "-> 8"), (65.0, "wait in_cooldown 10000")]
+    {
+        case.alarm = high(&[metric]);
+        let scaling = case.decide();
+        assert_eq!(said(&scaling), expected, "{scaling:?}");
+        if let Scaling::To { desired, .. } = scaling {
+            case.target = case.on(|inputs| remember(inputs, desired, NOW));
+            (case.desired, case.running) = (desired, desired);
+        }
+    }
+    case.target.last_out = case.target.last_out.map(|s| Scaled { at: NOW - 10_000, ..s });
+    assert_eq!(said(&case.decide()), "-> 10", "after the cooldown it is of all eight, up to the maximum");
+}
+
 #[test]
 fn reasons_say_the_numbers() {
     let Scaling::To { reason, .. } = Case::new(high(&[140.0, 143.0, 146.6]), 2, 2).decide() else { panic!("scales out") };

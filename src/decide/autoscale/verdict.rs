@@ -65,11 +65,20 @@ pub fn no_values(inputs: &Inputs) -> Scaling {
     Facts::new(inputs, "").wait(None, ReasonCode::NoData, conclusion)
 }
 
-/// Scale out by `change` tasks more than run now.
-pub fn out_by(inputs: &Inputs, facts: Facts, change: u32, cooldown_ms: Option<Millis>, now: Timestamp) -> Scaling {
+/// Scale out by so many tasks more than run now: `change` says how many, of a capacity. Inside the cooldown of the scale-out before,
+/// both the start and a share of it are of the capacity before that step: a share of what the step has added meanwhile would grow with
+/// every evaluation, and the cooldown would damp nothing.
+pub fn out_by(
+    inputs: &Inputs,
+    facts: Facts,
+    change: impl Fn(u32) -> u32,
+    cooldown_ms: Option<Millis>,
+    now: Timestamp,
+) -> Scaling {
     let last = cooldown::scale_out(inputs, cooldown_ms, now);
     let base = last.map_or(inputs.running, |last| last.from.min(inputs.running));
-    out(inputs, facts, inputs.running.saturating_add(change), base.saturating_add(change), last, now)
+    let grown = |capacity: u32| capacity.saturating_add(change(capacity));
+    out(inputs, facts, grown(inputs.running), grown(base), last, now)
 }
 
 /// Scale out to a capacity that was named as such, whatever runs.

@@ -407,7 +407,10 @@ fn a_sidecar_without_health_check_does_not_block_for_ever() {
         reason: None,
         health: Health::Healthy,
         bindings: vec![],
+        address: None,
+        network: None,
         restart_count: 0,
+        started_at: None,
     };
     world.change(&id, |t| {
         t.containers = vec![container.clone(), crate::model::task::Container { health: Health::Unknown, ..container }]

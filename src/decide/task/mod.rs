@@ -154,6 +154,7 @@ fn apply_container(container: &mut Container, defined: Option<&ContainerDefiniti
 
     container.last_status = status;
     container.restart_count = told.restart_count;
+    container.started_at = told.started_at.or(container.started_at);
     container.health = if has_health_check(defined) { told.health } else { Health::Unknown };
     if let Some(id) = &told.runtime_id {
         container.runtime_id = Some(cut(id, ID_MAX_CHARS));
@@ -163,6 +164,10 @@ fn apply_container(container: &mut Container, defined: Option<&ContainerDefiniti
     }
     if status >= TaskStatus::Running && !told.bindings.is_empty() {
         container.bindings = told.bindings.clone();
+    }
+    if status >= TaskStatus::Running && told.address.is_some() {
+        container.address = told.address.as_deref().map(|address| cut(address, ID_MAX_CHARS));
+        container.network = told.network.as_deref().map(|network| cut(network, ID_MAX_CHARS));
     }
     if restarted {
         container.exit_code = None;
@@ -337,6 +342,11 @@ fn visible(task: &Task) -> Task {
     let mut seen = task.clone();
     for container in &mut seen.containers {
         container.restart_count = 0;
+        container.started_at = None;
+        // ECS shows no address of a bridge container, nor do we where neighbours could not use it.
+        if container.network.is_none() {
+            container.address = None;
+        }
     }
     seen
 }
@@ -350,7 +360,7 @@ fn is_essential(definition: &TaskDefinition, container: &Container) -> bool {
 }
 
 /// A HEALTHCHECK of the image counts only if the task definition names one too, and NONE switches it off (API reference, HealthCheck).
-fn has_health_check(defined: Option<&ContainerDefinition>) -> bool {
+pub fn has_health_check(defined: Option<&ContainerDefinition>) -> bool {
     let check = defined.and_then(|d| d.health_check.as_ref());
     check.is_some_and(|c| c.command.first().is_some_and(|word| word != "NONE"))
 }

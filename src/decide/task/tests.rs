@@ -51,7 +51,10 @@ fn fresh() -> Task {
         reason: None,
         health: Health::Unknown,
         bindings: vec![],
+        address: None,
+        network: None,
         restart_count: 0,
+        started_at: None,
     };
     Task {
         id: TaskId::new("t"),
@@ -98,6 +101,8 @@ fn told(name: &str, phase: Phase) -> ContainerReport {
         reason: None,
         health: Health::Unknown,
         bindings: vec![],
+        address: None,
+        network: None,
         restart_count: 0,
     }
 }

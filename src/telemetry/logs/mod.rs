@@ -118,6 +118,8 @@ pub struct Stats {
     /// Lines that agents know to be lost before they got here.
     pub lost_lines: u64,
     pub refused_lines: u64,
+    /// Events that PutLogEvents left out because of their time, and told its caller.
+    pub rejected_events: u64,
     pub write_errors: u64,
     pub read_errors: u64,
     pub torn_bytes: u64,
@@ -137,6 +139,7 @@ struct Counters {
     duplicates: AtomicU64,
     lost: AtomicU64,
     refused: AtomicU64,
+    rejected: AtomicU64,
     write_errors: AtomicU64,
     read_errors: AtomicU64,
     torn: AtomicU64,
@@ -209,6 +212,7 @@ impl LogStore {
             duplicate_lines: count(&self.counters.duplicates),
             lost_lines: count(&self.counters.lost),
             refused_lines: count(&self.counters.refused),
+            rejected_events: count(&self.counters.rejected),
             write_errors: count(&self.counters.write_errors),
             read_errors: count(&self.counters.read_errors),
             torn_bytes: count(&self.counters.torn),

@@ -102,7 +102,7 @@ fn search(
 
 fn next(result: &IngestResult) -> u64 {
     match result {
-        IngestResult::Stored(resume) => resume.next,
+        IngestResult::Stored { resume, .. } => resume.next,
         IngestResult::Refused { why, .. } => panic!("refused: {why}"),
     }
 }

@@ -22,13 +22,16 @@ pub struct PutOutcome {
     pub expired_end: Option<usize>,
     /// The number of the stream's next event.
     pub next: u64,
+    /// What was stored: events, and the bytes of their messages.
+    pub events: u64,
+    pub bytes: u64,
 }
 
 /// What became of a batch of lines.
 #[derive(Clone, Debug)]
 pub enum IngestResult {
-    /// Durable up to and without `next`.
-    Stored(ResumePoint),
+    /// Durable up to and without the resume point's `next`. `events` and `bytes` (of messages) are what this batch added.
+    Stored { resume: ResumePoint, events: u64, bytes: u64 },
     /// Not stored, the agent keeps the lines.
     Refused { source: String, why: String },
 }
@@ -46,6 +49,8 @@ pub(super) struct Pending {
 
 struct Done {
     next: u64,
+    /// Events that were new.
+    events: u32,
     resume: Option<ResumePoint>,
 }
 
@@ -73,13 +78,19 @@ impl LogStore {
             too_old_end: events.iter().rposition(too_old).map(|i| i + 1),
             expired_end: events.iter().rposition(expired).map(|i| i + 1),
             next: 0,
+            events: 0,
+            bytes: 0,
         };
+        let given = events.len();
         let kept: Vec<LogEvent> = events.into_iter().filter(|e| !too_new(e) && !too_old(e) && !expired(e)).collect();
+        let stored = (kept.len() as u64, kept.iter().map(|e| e.message.len() as u64).sum());
         let (bytes, summary) = block::encode(&kept, now, 0);
         let (group, stream) = (group.to_owned(), stream.to_owned());
         let pending = Arc::new(Pending { group, stream, bytes, summary, ingested: now, lines: None, done: Mutex::new(None) });
         self.submit(vec![pending.clone()]);
         outcome.next = self.outcome(&pending)?.next;
+        (outcome.events, outcome.bytes) = stored;
+        self.counters.rejected.fetch_add(given as u64 - stored.0, Ordering::Relaxed);
         Ok(outcome)
     }
 
@@ -99,7 +110,11 @@ impl LogStore {
         let answer = |p: &Arc<Pending>| {
             let batch = p.lines.as_ref().expect("every pending of an ingest holds its lines");
             match self.outcome(p) {
-                Ok(Done { resume: Some(resume), .. }) => IngestResult::Stored(resume),
+                Ok(Done { resume: Some(resume), events, .. }) => {
+                    // What is known of a batch is its beginning.
+                    let new = batch.events.iter().rev().take(events as usize);
+                    IngestResult::Stored { resume, events: events.into(), bytes: new.map(|e| e.message.len() as u64).sum() }
+                }
                 Ok(Done { resume: None, .. }) => {
                     IngestResult::Refused { source: batch.source.clone(), why: "The source was forgotten meanwhile.".to_owned() }
                 }
@@ -191,7 +206,7 @@ impl LogStore {
                         news.push(Appended { group: group.clone(), stream: stream.clone(), next: lines.summary.end() });
                     }
                     let resume = pending.lines.as_ref().and_then(|b| state.resume_point(&b.source));
-                    Done { next: lines.summary.end(), resume }
+                    Done { next: lines.summary.end(), events: lines.summary.count, resume }
                 });
                 *pending.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
             }

@@ -54,6 +54,8 @@ impl Client {
             ids: IdSource::seeded(7),
             gaps: gaps::Gaps::default(),
             first_cluster: ClusterName::new("default"),
+            alerts: Default::default(),
+            webhook_token: Some("test-token".to_owned()),
             ephemeral: true,
             local_instance: None,
             started_at: Timestamp(NOW),

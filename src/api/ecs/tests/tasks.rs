@@ -41,6 +41,22 @@ async fn a_task_as_clients_see_it() {
 }
 
 #[tokio::test]
+async fn a_bridge_container_shows_its_address_on_a_task_network_only() {
+    let world = world().await;
+    let task = world.ok("RunTask", json!({"taskDefinition": "web"})).await["tasks"][0]["taskArn"].clone();
+    for (network, shown) in [(None, json!([])), (Some("shop".to_owned()), json!([{"privateIpv4Address": "172.30.0.5"}]))] {
+        world
+            .set_task(last(&task), |t| {
+                (t.containers[0].address, t.containers[0].network) = (Some("172.30.0.5".to_owned()), network);
+            })
+            .await;
+        let described = world.ok("DescribeTasks", json!({"tasks": [task]})).await["tasks"][0].clone();
+        assert_eq!(described["containers"][0]["networkInterfaces"], shown);
+        assert_eq!(described["attachments"], json!([]), "an address on a Docker network is no elastic network interface");
+    }
+}
+
+#[tokio::test]
 async fn an_awsvpc_task_has_its_address_where_clients_look_for_it() {
     let world = world().await;
     world.register_awsvpc("net").await;
