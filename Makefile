@@ -1,19 +1,24 @@
 # Two commands do everything on a fresh machine with Rust and a running Docker: make demo, make test.
 
-.PHONY: build release demo test lint bench scenarios clean help
+.PHONY: build release demo image stack stack-down test lint bench scenarios clean help
 
 # What cargo builds for: a static binary for this machine.
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 OUT := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)
 DEBUG := $(OUT)/debug/beaufort
 RELEASE := $(OUT)/release/beaufort
+# What goes into the image: make stack BINARY=... takes another, and builds nothing.
+BINARY ?= $(RELEASE)
 
 help:
 	@echo "make demo    a service on real Docker that scales out under load and back in, live in this terminal"
+	@echo "make stack   the same in a browser: Prometheus, Alertmanager, Grafana and Jaeger around it; make stack-down takes it away"
+	@echo "             make stack OFFLINE=1 where no registry can be reached; compose/README.md has the other settings"
 	@echo "make test    every level of test: unit, property, golden, wire, simulation, and scenarios on real Docker"
 	@echo "make lint    rustfmt and clippy, warnings denied"
 	@echo "make bench   the figures, each beside its reference"
 	@echo "make release the static binary: $(RELEASE)"
+	@echo "make image   the image beaufort:0.1.0 of it"
 
 build:
 	cargo build --bin beaufort
@@ -23,6 +28,17 @@ release:
 
 demo: release
 	$(RELEASE) demo
+
+# dist/beaufort is where the Dockerfile expects it.
+image: $(if $(filter $(RELEASE),$(BINARY)),release)
+	install -D $(BINARY) dist/beaufort
+	compose/stack.sh image
+
+stack: $(if $(filter $(RELEASE),$(BINARY)),release)
+	BINARY=$(abspath $(BINARY)) OFFLINE=$(OFFLINE) PROFILES="$(PROFILES)" compose/stack.sh up
+
+stack-down:
+	compose/stack.sh down
 
 test:
 	tests/run.sh
@@ -41,4 +57,4 @@ scenarios: build
 
 clean:
 	cargo clean
-	rm -rf .venv .venv-old .cache
+	rm -rf .venv .venv-old .cache dist
