@@ -12,6 +12,7 @@ const SERVICES: &[(&str, &str)] = &[
     ("CloudWatch Logs", "src/api/logs/mod.rs"),
     ("Application Auto Scaling", "src/api/autoscaling/mod.rs"),
     ("STS", "src/api/sts.rs"),
+    ("Observability Access Manager", "src/api/oam.rs"),
 ];
 
 fn root() -> PathBuf {
@@ -50,11 +51,8 @@ fn strings(text: &str) -> Vec<String> {
 }
 
 fn operations(source: &str) -> BTreeSet<String> {
-    source
-        .match_indices(".op(\"")
-        .filter_map(|(at, call)| source[at + call.len()..].split('"').next())
-        .map(str::to_owned)
-        .collect()
+    let calls = [".op(\"", ".rest(\""].into_iter().flat_map(|call| source.match_indices(call));
+    calls.filter_map(|(at, call)| source[at + call.len()..].split('"').next()).map(str::to_owned).collect()
 }
 
 #[test]

@@ -9,7 +9,8 @@ import subprocess
 import threading
 import time
 
-from harness import LABEL, Beaufort, Cpu, Docker, Row, docker_socket, median, rss_mb, until
+from alerting import prometheus
+from harness import LABEL, Beaufort, Cpu, Docker, Row, docker_socket, iso, median, rss_mb, until
 
 HOUR = 3600
 
@@ -181,11 +182,6 @@ def scaled(runs=3):
         Row("load to decision", decided, "s", 4, note=note),
         Row("load to new task running", running, "s", 5, note="startedAt of the new task"),
     ]
-
-
-def iso(text):
-    from datetime import datetime
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 # Requests.
@@ -418,7 +414,8 @@ def count_lines(b, stream):
 
 def parts():
     told = subprocess.run([Beaufort.binary, "bench", "--json"], capture_output=True, text=True, timeout=120, check=True).stdout
-    return [Row(name, [value], unit) for name, value, unit in json.loads(told)]
+    goals = {"ms": 150, "MB": 10}
+    return [Row(name, [value], unit, goals.get(unit) if name.startswith("/metrics") else None) for name, value, unit in json.loads(told)]
 
 
-FIGURES = {f.__name__: f for f in (start, thirty, replaced, scaled, requests, usage, lines, parts)}
+FIGURES = {f.__name__: f for f in (start, thirty, replaced, scaled, prometheus, requests, usage, lines, parts)}

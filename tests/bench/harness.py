@@ -27,6 +27,12 @@ TARGETS = {
 }
 
 
+def iso(text):
+    """Seconds since the epoch of an ISO 8601 time."""
+    from datetime import datetime
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
 def median(values):
     return statistics.median(values)
 

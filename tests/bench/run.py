@@ -42,7 +42,8 @@ def clean(images_before):
     docker = Docker()
     docker.remove(LABEL)
     # A pause image is of one binary: an installation that was here before keeps its own.
-    for name in Beaufort.pause_images - images_before:
+    # The sample's image, too, if it was not here.
+    for name in (Beaufort.pause_images | {"beaufort/demo:latest"}) - images_before:
         docker.ask("DELETE", f"/images/{name}", fine=(200, 404, 409))
 
 

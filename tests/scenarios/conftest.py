@@ -18,7 +18,7 @@ import botocore.config
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = os.environ.get("BEAUFORT_BIN") or str(ROOT / "target" / "debug" / "beaufort")
+BINARY = os.environ.get("BEAUFORT_BIN") or str(next(ROOT.glob("target/*/debug/beaufort"), "beaufort"))
 IMAGE = "beaufort/demo"
 ACCOUNT = "000000000000"
 
@@ -64,7 +64,8 @@ class Beaufort:
     def __init__(self, tmp, *flags, command="up", env=None):
         self.dir = pathlib.Path(tmp)
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.listen = f"127.0.0.1:{self.port}"
+        self.url = f"http://{self.listen}"
         self.cluster = "c-" + uuid.uuid4().hex[:8]
         self.flags, self.command, self.env = list(flags), command, dict(env or {})
         self.process = None
@@ -72,7 +73,7 @@ class Beaufort:
         self.installations = set()
 
     def start(self, wait=True):
-        args = [BINARY, self.command, "--listen", f"127.0.0.1:{self.port}", "--cluster", self.cluster]
+        args = [BINARY, self.command, "--listen", self.listen, "--cluster", self.cluster]
         if "--ephemeral" not in self.flags:
             args += ["--data-dir", str(self.dir / "data")]
         self.log = open(self.dir / "server.log", "ab")

@@ -57,10 +57,18 @@ def lives(b):
 # Starts that must not succeed.
 
 
+def test_an_address_that_others_reach_can_be_permitted(make):
+    beaufort = make("--allow-unauthenticated")
+    beaufort.listen = f"0.0.0.0:{beaufort.port}"
+    beaufort.start()
+    assert beaufort.get("/health")["status"] == "ok"
+    assert "whoever reaches this address can run containers here" in beaufort.tail(100)
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0:4577", "[::]:4577", "192.0.2.1:4577"])
 def test_an_address_that_others_reach_is_refused(make, address):
     said = refused(make(), "--listen", address)
-    assert f"--listen {address} is open to the network, and no credentials are configured" in said
+    assert f"--listen {address} is open to the network, and clients are not authenticated" in said and "--allow-unauthenticated" in said
     assert "Listen on 127.0.0.1 (the default) and let a proxy or an SSH tunnel bring others in" in said
 
 

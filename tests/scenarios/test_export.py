@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from conftest import IMAGE, ROOT, free_port, testbed, until
+from conftest import BINARY, IMAGE, ROOT, free_port, testbed, until
 from test_scaling import scalable
 
 PROMTOOL = os.environ.get("PROMTOOL") or shutil.which("promtool") or str(ROOT / ".cache" / "bin" / "promtool")
@@ -114,7 +114,12 @@ def test_services_instances_and_decisions(scraped):
     rows = exposition(scraped)
     for what, wanted in (("desired", 2), ("running", 2), ("pending", 0), ("stopping", 0), ("min", 1), ("max", 3), ("unplaceable", 0)):
         assert value(rows, f"beaufort_service_{what}_tasks", **web) == wanted, what
-    assert value(rows, "beaufort_deployments_total", outcome="completed") == 1
+    assert value(rows, "beaufort_deployments_total", outcome="completed", **web) == 1
+    assert value(rows, "beaufort_deployment_running_tasks", status="PRIMARY", **web) == 2
+    for stage in ("alert", "decision", "placed", "running", "healthy", "total"):
+        assert value(rows, "beaufort_scaling_reaction_seconds_count", stage=stage, **web) == 1, stage
+    for loop in ("services", "alarms", "scaling", "janitor"):
+        assert time.time() - value(rows, "beaufort_reconcile_last_success_timestamp_seconds", loop=loop) < 10, loop
     assert abs(value(rows, "beaufort_deployment_last_progress_timestamp_seconds", **web) - time.time()) < 120
     here = {"cluster": scraped.cluster}
     assert value(rows, "beaufort_instance_connected", **here) == 1 and value(rows, "beaufort_instance_tasks", **here) == 2
@@ -139,7 +144,7 @@ def test_counters_are_there_at_zero_before_anything_happens(up):
     """A counter that is born at one has no increase: the first error, stop or decision would alarm nobody."""
     rows = exposition(up)
     for name, labels in (("beaufort_placements_total", {"outcome": "refused"}), ("beaufort_alarm_transitions_total", {"state": "ALARM"}),
-                         ("beaufort_deployments_total", {"outcome": "failed"}), ("beaufort_dropped_total", {"what": "usage_samples"}),
+                         ("beaufort_log_dropped_events_total", {"reason": "lost"}), ("beaufort_dropped_total", {"what": "usage_samples"}),
                          ("beaufort_alarm_evaluations_total", {}), ("beaufort_store_failed_commits_total", {}),
                          ("beaufort_api_requests_total", {"aws_service": "ecs", "operation": "RunTask", "code": "5xx"}),
                          ("beaufort_api_requests_total", {"aws_service": "monitoring", "operation": "PutMetricAlarm", "code": "4xx"})):
@@ -147,6 +152,8 @@ def test_counters_are_there_at_zero_before_anything_happens(up):
     up.ecs.create_service(cluster=up.cluster, serviceName="web", taskDefinition=up.register(testbed("sleep", 600)), desiredCount=0)
     stepping(up, "web", 0, 2)
     rows, web = exposition(up), {"cluster": up.cluster, "service": "web"}
+    assert value(rows, "beaufort_deployments_total", outcome="failed", **web) == 0
+    assert value(rows, "beaufort_scaling_reaction_seconds_count", stage="total", **web) == 0
     for code in ("EssentialContainerExited", "TaskFailedToStart", "ServiceSchedulerInitiated", "UserInitiated"):
         assert value(rows, "beaufort_task_stops_total", code=code, **web) == 0, code
     for direction, outcome in (("out", "applied"), ("out", "at_max"), ("in", "applied"), ("in", "at_min"), ("none", "cooldown")):
@@ -376,3 +383,33 @@ def test_what_is_left_is_sent_at_the_end(make, collector):
     b.ecs.list_clusters()
     b.stop()
     assert collector.span("ecs.ListClusters")
+
+
+def test_the_sample_service_sends_the_spans_that_its_callers_want(collector):
+    """`beaufort web` needs neither Docker nor a control plane: a caller's sampled trace goes on, and one that is not sampled does not."""
+    port, trace = free_port(), "0af7651916cd43dd8448eb211c80319c"
+    env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100",
+           "OTEL_RESOURCE_ATTRIBUTES": "service.name=storefront,zone=a", "OTEL_TRACES_SAMPLER_ARG": "0"}
+    web = subprocess.Popen([BINARY, "web", "--port", str(port), "--cpu-ms", "3", "--drain-ms", "0"], env=env, stdout=subprocess.DEVNULL)
+    try:
+        def get(flags):
+            headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-{flags}"}
+            return urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/", headers=headers), timeout=5).status
+
+        def up():
+            with contextlib.suppress(OSError):
+                return get("00")
+
+        until("it serves", up)
+        assert get("01") == 200
+        request = until("the request's span", lambda: collector.span("GET /"))
+        assert request.trace_id.hex() == trace and request.parent_span_id.hex() == "b7ad6b7169203331"
+        assert request.kind == request.SPAN_KIND_SERVER and attributes(request)["http.response.status_code"] == 200
+        burn = until("the work's span", lambda: collector.span("burn", request.trace_id))
+        assert burn.parent_span_id == request.span_id and burn.end_time_unix_nano - burn.start_time_unix_nano >= 3_000_000
+        [resource] = {tuple(sorted(attributes(r.resource).items())) for got in collector.got for r in got.resource_spans}
+        assert dict(resource)["service.name"] == "storefront" and dict(resource)["zone"] == "a"
+    finally:
+        web.terminate()
+        web.wait(10)
+    assert sum(s.name == "GET /" for s in collector.spans()) == 1, "what nobody wanted was sent"

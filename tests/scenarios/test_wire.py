@@ -23,6 +23,25 @@ def aws(b, *args):
     return json.loads(run.stdout) if run.stdout.strip() else None
 
 
+def test_what_grafanas_cloudwatch_source_asks_before_it_shows_anything(up):
+    """Its health check, its variables and its cross-account question, all at one endpoint."""
+    b = up
+    assert b.client("cloudwatch").list_metrics(Namespace="AWS/Billing", MetricName="EstimatedCharges")["Metrics"] == []
+    assert b.client("logs").describe_log_groups(limit=1)["logGroups"] == []
+    assert b.client("sts").get_caller_identity()["Account"] == "000000000000"
+    oam = b.client("oam")
+    answer = oam.list_sinks()
+    assert answer["Items"] == [] and "NextToken" not in answer
+    assert list(oam.get_paginator("list_sinks").paginate(PaginationConfig={"PageSize": 5}))[0]["Items"] == []
+    with pytest.raises(botocore.exceptions.ClientError) as error:
+        oam.list_sinks(NextToken="made-up")
+    assert error.value.response["Error"]["Code"] == "InvalidParameterException"
+    # Regions it asks of EC2, and goes on with those that it knows when it is refused.
+    with pytest.raises(botocore.exceptions.ClientError) as error:
+        b.client("ec2").describe_regions()
+    assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 404)
+
+
 def test_aws_cli_from_cluster_to_service(up):
     assert aws(up, "sts", "get-caller-identity")["Account"] == "000000000000"
     aws(up, "ecs", "create-cluster", "--cluster-name", "other")
