@@ -490,12 +490,10 @@ fn observe_memory_kills(before: &Task, after: &Task) {
 fn usage(control: &Control, instance: &InstanceId, batch: &UsageBatch) {
     let state = control.store.snapshot();
     let Some(cluster) = state.instances.get(instance).map(|i| &i.cluster) else { return };
-    // An instance belongs to one cluster, and so do its tasks: the cluster's capacity is added up once.
-    let (mut cpu, mut memory) = (0, 0);
-    for instance in state.instances_of_cluster(cluster).filter(|i| i.status != InstanceStatus::Inactive) {
-        cpu += instance.registered.cpu;
-        memory += instance.registered.memory;
-    }
+    // An instance belongs to one cluster, and so do its tasks.
+    let capacity = state.capacity(cluster);
+    let at_most = |all: u64| u32::try_from(all).unwrap_or(u32::MAX);
+    let (cpu, memory) = (at_most(capacity.cpu), at_most(capacity.memory));
     control.ingest.usage(batch, &|id| {
         let task = state.tasks.get(id).filter(|t| !t.is_stopped())?;
         Some(TaskFacts {

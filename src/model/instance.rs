@@ -74,3 +74,30 @@ pub struct Load {
     /// Of these, those with desired status RUNNING, by task group.
     pub groups: BTreeMap<String, u32>,
 }
+
+/// What the instances of a cluster that are not INACTIVE have in all: kept up by the store on every change, as [`Load`] is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    pub instances: u32,
+    pub cpu: u64,
+    pub memory: u64,
+}
+
+impl Capacity {
+    pub fn enter(&mut self, instance: &Instance) {
+        if instance.status != InstanceStatus::Inactive {
+            self.instances += 1;
+            self.cpu += u64::from(instance.registered.cpu);
+            self.memory += u64::from(instance.registered.memory);
+        }
+    }
+
+    /// As it was when it entered.
+    pub fn leave(&mut self, instance: &Instance) {
+        if instance.status != InstanceStatus::Inactive {
+            self.instances -= 1;
+            self.cpu -= u64::from(instance.registered.cpu);
+            self.memory -= u64::from(instance.registered.memory);
+        }
+    }
+}

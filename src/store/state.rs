@@ -9,11 +9,11 @@ use super::change::{ActivityKey, Change, PolicyKey};
 use crate::model::alarm::Alarm;
 use crate::model::cluster::Cluster;
 use crate::model::definition::TaskDefinition;
-use crate::model::instance::{Instance, Load};
+use crate::model::instance::{Capacity, Instance, Load};
 use crate::model::metric::MetricKey;
 use crate::model::scaling::{ScalableTarget, ScalingActivity, ScalingPolicy};
 use crate::model::service::Service;
-use crate::model::task::{Task, TaskStatus};
+use crate::model::task::{LaunchType, Task, TaskStatus};
 use crate::model::{ClusterName, DefinitionKey, InstanceId, ServiceKey, TaskId, Timestamp};
 
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,9 @@ struct Index {
     alarms_by_metric: OrdSet<(MetricKey, String)>,
     loads: OrdMap<InstanceId, Arc<Load>>,
     counts: OrdMap<ServiceKey, Counts>,
-    cluster_counts: OrdMap<ClusterName, Counts>,
+    /// By launch type.
+    cluster_counts: OrdMap<ClusterName, [Counts; 3]>,
+    capacity: OrdMap<ClusterName, Capacity>,
     /// Moves whenever a service or a task of it changes: what a reconciliation relies on.
     service_moved: OrdMap<ServiceKey, u64>,
 }
@@ -110,9 +112,11 @@ impl State {
             Change::Instance(key, row) => {
                 if let Some(old) = set(&mut self.instances, key, row) {
                     self.index.instances_by_cluster.remove(&(old.cluster.clone(), key.clone()));
+                    entry(&mut self.index.capacity, &old.cluster).leave(&old);
                 }
                 if let Some(new) = row {
                     self.index.instances_by_cluster.insert((new.cluster.clone(), key.clone()));
+                    entry(&mut self.index.capacity, &new.cluster).enter(new);
                 }
             }
             Change::Alarm(key, row) => {
@@ -188,7 +192,21 @@ impl State {
     }
 
     pub fn cluster_counts(&self, name: &ClusterName) -> Counts {
-        self.index.cluster_counts.get(name).copied().unwrap_or_default()
+        let all = self.index.cluster_counts.get(name).copied().unwrap_or_default();
+        all.into_iter().fold(Counts::default(), |sum, of| Counts {
+            running: sum.running + of.running,
+            pending: sum.pending + of.pending,
+            stopping: sum.stopping + of.stopping,
+        })
+    }
+
+    pub fn cluster_counts_of(&self, name: &ClusterName, kind: LaunchType) -> Counts {
+        self.index.cluster_counts.get(name).map_or(Counts::default(), |all| all[kind as usize])
+    }
+
+    /// What the cluster's instances have in all.
+    pub fn capacity(&self, name: &ClusterName) -> Capacity {
+        self.index.capacity.get(name).copied().unwrap_or_default()
     }
 
     /// The commit that last changed the service or a task of it.
@@ -213,7 +231,7 @@ impl Index {
             tally(entry(&mut self.counts, &key), task, by);
             self.service_moved.insert(key, revision);
         }
-        tally(entry(&mut self.cluster_counts, &task.cluster), task, by);
+        tally(&mut entry(&mut self.cluster_counts, &task.cluster)[task.launch_type as usize], task, by);
         let (by_instance, by_cluster) = ((task.instance.clone(), task.id.clone()), (task.cluster.clone(), task.id.clone()));
         if enter {
             self.tasks_by_instance.insert(by_instance);

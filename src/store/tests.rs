@@ -6,6 +6,7 @@ use super::*;
 use crate::clock::{ManualClock, SharedClock};
 use crate::model::cluster::{Cluster, ClusterStatus};
 use crate::model::decision::{Decision, Reason, ReasonCode, Subject};
+use crate::model::instance::{Capacity, Instance, InstanceStatus};
 use crate::model::task::{LaunchType, Resources, Task, TaskStatus};
 use crate::model::{ClusterName, DefinitionKey, InstanceId, ServiceKey, TaskId};
 
@@ -164,6 +165,47 @@ async fn indexes_follow_a_task_through_its_life() {
     let state = store.snapshot();
     assert_eq!(*state.load(&instance), Default::default());
     assert_eq!((state.counts(&service), state.tasks_of_instance(&instance).count()), (Default::default(), 0));
+}
+
+#[tokio::test]
+async fn a_clusters_totals_follow_its_instances_and_tasks() {
+    let store = open();
+    let (name, other) = (ClusterName::new("default"), ClusterName::new("other"));
+    let host = |id: &str, cpu, status| Instance {
+        id: InstanceId::new(id),
+        cluster: ClusterName::new("default"),
+        status,
+        agent_connected: true,
+        disconnected_at: None,
+        engine_away_since: None,
+        registered: Resources { cpu, memory: 2 * cpu, ..Resources::default() },
+        reserved_tcp_ports: Vec::new(),
+        attributes: Default::default(),
+        agent_version: String::new(),
+        docker_version: String::new(),
+        host_name: String::new(),
+        host_address: String::new(),
+        tags: Vec::new(),
+        registered_at: Timestamp(0),
+        version: 1,
+    };
+    put(&store, host("a", 100, InstanceStatus::Active)).await;
+    put(&store, host("b", 50, InstanceStatus::Draining)).await;
+    put(&store, host("c", 25, InstanceStatus::Inactive)).await;
+    assert_eq!(store.snapshot().capacity(&name), Capacity { instances: 2, cpu: 150, memory: 300 });
+    put(&store, host("a", 400, InstanceStatus::Active)).await;
+    put(&store, host("b", 50, InstanceStatus::Inactive)).await;
+    assert_eq!(store.snapshot().capacity(&name), Capacity { instances: 1, cpu: 400, memory: 800 });
+    put(&store, Instance { cluster: other.clone(), ..host("a", 400, InstanceStatus::Active) }).await;
+    assert_eq!(store.snapshot().capacity(&name), Capacity::default());
+    assert_eq!(store.snapshot().capacity(&other).cpu, 400);
+
+    put(&store, task("1", "web", "a", TaskStatus::Running)).await;
+    put(&store, Task { launch_type: LaunchType::Fargate, ..task("2", "web", "a", TaskStatus::Pending) }).await;
+    let (state, c) = (store.snapshot(), ClusterName::new("c"));
+    assert_eq!(state.cluster_counts(&c), state::Counts { running: 1, pending: 1, stopping: 0 });
+    assert_eq!(state.cluster_counts_of(&c, LaunchType::Ec2), state::Counts { running: 1, ..Default::default() });
+    assert_eq!(state.cluster_counts_of(&c, LaunchType::Fargate), state::Counts { pending: 1, ..Default::default() });
 }
 
 #[tokio::test]

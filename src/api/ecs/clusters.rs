@@ -10,10 +10,9 @@ use crate::api::{App, Cx};
 use crate::model::ClusterName;
 use crate::model::arn::{Home, short_name};
 use crate::model::cluster::{Cluster, ClusterStatus};
-use crate::model::instance::InstanceStatus;
 use crate::model::service::ServiceStatus;
 use crate::model::tag::Tag;
-use crate::model::task::{LaunchType, TaskStatus};
+use crate::model::task::LaunchType;
 use crate::shapes;
 use crate::store::{State, Tx};
 use crate::wire::fault::Fault;
@@ -187,7 +186,7 @@ impl Shown {
 }
 
 fn registered(state: &State, name: &ClusterName) -> u32 {
-    state.instances_of_cluster(name).filter(|i| i.status != InstanceStatus::Inactive).count() as u32
+    state.capacity(name).instances
 }
 
 fn shape(state: &State, home: &Home, cluster: &Cluster, shown: Shown) -> ClusterShape {
@@ -220,19 +219,15 @@ fn shape(state: &State, home: &Home, cluster: &Cluster, shown: Shown) -> Cluster
 /// The names that AWS documents at Cluster, "statistics", and those of EXTERNAL, in the same order.
 fn statistics(state: &State, name: &ClusterName) -> Vec<NameValue> {
     let kinds = [(LaunchType::Ec2, "EC2"), (LaunchType::Fargate, "Fargate"), (LaunchType::External, "External")];
-    let tasks = |kind: LaunchType, running: bool| {
-        let counted =
-            |s: TaskStatus, stopping: bool| if running { s == TaskStatus::Running } else { s < TaskStatus::Running && !stopping };
-        state.tasks_of_cluster(name).filter(|t| t.launch_type == kind && counted(t.last_status, t.is_stopping())).count()
-    };
+    let tasks = |kind: LaunchType| state.cluster_counts_of(name, kind);
     let services = |kind: LaunchType, status: ServiceStatus| {
         state.services_of_cluster(name).filter(|s| s.launch_type == kind && s.status == status).count()
     };
     let mut all = Vec::new();
     let mut say = |name: String, count: usize| all.push(NameValue { name, value: count.to_string() });
     for (kind, word) in kinds {
-        say(format!("running{word}TasksCount"), tasks(kind, true));
-        say(format!("pending{word}TasksCount"), tasks(kind, false));
+        say(format!("running{word}TasksCount"), tasks(kind).running as usize);
+        say(format!("pending{word}TasksCount"), tasks(kind).pending as usize);
         say(format!("active{word}ServiceCount"), services(kind, ServiceStatus::Active));
         say(format!("draining{word}ServiceCount"), services(kind, ServiceStatus::Draining));
     }
