@@ -16,7 +16,7 @@ help:
 	@echo "             make stack OFFLINE=1 where no registry can be reached; compose/README.md has the other settings"
 	@echo "make test    every level of test: unit, property, golden, wire, simulation, and scenarios on real Docker"
 	@echo "make lint    rustfmt and clippy, warnings denied"
-	@echo "make bench   the figures, each beside its reference"
+	@echo "make bench   the figures, each beside its reference, into bench-out/; make bench ONLY=\"thirty metrics\" some of them"
 	@echo "make release the static binary: $(RELEASE)"
 	@echo "make image   the image beaufort:0.1.0 of it"
 
@@ -47,8 +47,9 @@ lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
+# All of it takes half an hour; ONLY="thirty metrics" takes those, and ONLY=list says which there are.
 bench: release
-	tests/bench.sh $(RELEASE)
+	tests/bench.sh $(RELEASE) $(ONLY)
 
 # Only the scenarios, with the binary that is there: make scenarios ARGS="-k logs"
 scenarios: build

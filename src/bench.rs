@@ -1,144 +1,110 @@
-//! `beaufort bench`: how fast the parts are that need neither Docker nor a client, on one thread. `make bench` shows them beside the
-//! figures of the whole; alone it is the quickest way to see what a change to a store or a decision costs.
+//! `beaufort bench`: how fast the parts are that need neither Docker nor a client. `make bench` shows them beside the figures of the
+//! whole; alone it is the quickest way to see what a change to a store or a decision costs.
+//!
+//! A part is a file in `bench/` and a line in [`PARTS`]; it answers [`row::Row`]s, each with its goal and its reference where it
+//! has them.
 
+pub mod cost;
+mod decisions;
 mod exposition;
+mod logs;
+mod metrics;
+pub mod row;
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crate::decide::{alarm, placement};
-use crate::model::Timestamp;
-use crate::model::alarm::{Alarm, AlarmState, Comparison, MissingData};
-use crate::model::instance::{Instance, InstanceStatus, Load};
-use crate::model::metric::{Datapoint, MetricKey, Statistic};
-use crate::model::task::Resources;
-use crate::telemetry::{logs, metrics};
+use anyhow::Context;
+use serde_json::json;
 
-const HOSTS: usize = 1_000;
-/// Lines of about 130 bytes: enough for several segments, a few seconds.
-const LINES: u64 = 2_000_000;
-const LOOP_FOR: Duration = Duration::from_millis(500);
-const NOW: Timestamp = Timestamp(1_795_170_000_000);
+use row::Rows;
 
-/// Measure the stores and the decisions of this build, on one thread.
+struct Part {
+    /// On the command line.
+    name: &'static str,
+    /// In the table.
+    group: &'static str,
+    measure: fn() -> anyhow::Result<Rows>,
+}
+
+/// `make bench` runs each in a process of its own.
+const PARTS: &[Part] = &[
+    Part { name: "decisions", group: "Decisions", measure: decisions::measure },
+    Part { name: "exposition", group: "Control plane", measure: exposition::measure },
+    Part { name: "metrics", group: "Metrics", measure: metrics::measure },
+    Part { name: "logs", group: "Logs", measure: logs::measure },
+];
+
+/// Measure the stores and the decisions of this build.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:\n  beaufort bench\n  beaufort bench --json")]
+#[command(
+    after_help = "Examples:\n  beaufort bench\n  beaufort bench metrics logs\n  beaufort bench --json\n  beaufort bench --list"
+)]
 pub struct BenchArgs {
+    /// Only these parts
+    #[arg(value_name = "PART", value_parser = clap::builder::PossibleValuesParser::new(PARTS.iter().map(|part| part.name)))]
+    pub parts: Vec<String>,
     /// The figures as JSON
     #[arg(long)]
     pub json: bool,
+    /// Which parts there are
+    #[arg(long)]
+    pub list: bool,
 }
 
 pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
-    let mut rows = decisions();
-    rows.extend(exposition::measure()?);
-    rows.extend(metrics::bench::bench());
-    rows.extend(logs::bench::measure(LINES)?);
-    if args.json {
-        println!("{}", serde_json::to_string(&rows)?);
-    } else {
-        for (name, value, unit) in rows {
-            println!("{name:<48} {value:>14.2} {unit}");
+    if args.list {
+        return list(args.json);
+    }
+    let wanted = PARTS.iter().filter(|part| args.parts.is_empty() || args.parts.iter().any(|name| name == part.name));
+    let mut told = Vec::new();
+    for part in wanted {
+        let rows = (part.measure)().with_context(|| format!("{} could not be measured", part.name))?;
+        if args.json {
+            told.extend(rows);
+        } else {
+            rows.iter().for_each(show);
         }
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&told)?);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-type Rows = Vec<(String, f64, &'static str)>;
-
-fn decisions() -> Rows {
-    let (alarm, points) = (alarm_of_a_policy(), points());
-    let range = alarm::range(&alarm, NOW, 0);
-    let alarms = per_second(1, || alarm::evaluate(&alarm, range, &points, NOW));
-    let hosts: Vec<(Instance, Load)> = (0..HOSTS).map(host).collect();
-    let candidates: Vec<_> = hosts.iter().map(|(instance, load)| placement::Candidate { instance, load }).collect();
-    let needs = Resources { cpu: 64, memory: 64, ..Resources::default() };
-    let placed = |count| {
-        let request = placement::Request {
-            count,
-            resources: &needs,
-            group: "service:web",
-            constraints: &[],
-            strategy: &[],
-            of_service: true,
-            seed: 7,
-        };
-        per_second(count, || placement::place(&request, &candidates))
-    };
-    vec![
-        ("alarm evaluations".to_owned(), alarms, "evaluations/s"),
-        (format!("placements on {HOSTS} hosts, one at a time"), placed(1), "tasks/s"),
-        (format!("placements on {HOSTS} hosts, 1000 at a time"), placed(1_000), "tasks/s"),
-    ]
+fn list(json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        let parts: Vec<_> = PARTS.iter().map(|part| json!({"name": part.name, "group": part.group})).collect();
+        println!("{}", serde_json::to_string(&parts)?);
+    } else {
+        PARTS.iter().for_each(|part| println!("{:<16} {}", part.name, part.group));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-fn per_second<T>(each: u32, mut work: impl FnMut() -> T) -> f64 {
+fn show(row: &row::Row) {
+    let verdict = match (row.goal, row.met()) {
+        (Some(row::Goal::AtMost(goal)), Some(met)) => format!("{} (at most {goal})", if met { "met" } else { "missed" }),
+        (Some(row::Goal::AtLeast(goal)), Some(met)) => format!("{} (at least {goal})", if met { "met" } else { "missed" }),
+        _ => String::new(),
+    };
+    println!("{:<64} {:>14.2} {:<14} {verdict}", row.what, row.median(), row.unit);
+    if let Some(reference) = &row.reference {
+        let value = reference.value.map(|value| format!("{value:.2} {}", reference.unit)).unwrap_or_default();
+        println!("    against {} {value}", reference.what);
+    }
+    if !row.note.is_empty() {
+        println!("    {}", row.note);
+    }
+}
+
+/// How often a second `work` can be done, when it is done for half a second; each time counts `each`.
+pub(crate) fn per_second<T>(each: u32, mut work: impl FnMut() -> T) -> f64 {
+    const LOOP_FOR: Duration = Duration::from_millis(500);
     let (started, mut rounds) = (Instant::now(), 0u64);
     while started.elapsed() < LOOP_FOR {
         std::hint::black_box(work());
         rounds += 1;
     }
     rounds as f64 * f64::from(each) / started.elapsed().as_secs_f64()
-}
-
-/// What target tracking makes of a high-resolution policy.
-fn alarm_of_a_policy() -> Alarm {
-    Alarm {
-        name: "TargetTracking-service/default/web-AlarmHigh-0".to_owned(),
-        description: None,
-        actions_enabled: true,
-        ok_actions: Vec::new(),
-        alarm_actions: Vec::new(),
-        insufficient_data_actions: Vec::new(),
-        metric: MetricKey::new("AWS/ECS", "CPUUtilization", [("ClusterName", "default"), ("ServiceName", "web")]),
-        statistic: Statistic::Average,
-        period_s: 1,
-        unit: None,
-        evaluation_periods: 3,
-        datapoints_to_alarm: None,
-        threshold: 50.0,
-        comparison: Comparison::GreaterThanThreshold,
-        missing: MissingData::Missing,
-        missing_given: false,
-        owned_by_policy: None,
-        state: AlarmState::Ok,
-        state_reason: String::new(),
-        state_reason_data: None,
-        recent: Vec::new(),
-        state_updated_at: NOW,
-        state_transitioned_at: NOW,
-        configuration_updated_at: NOW,
-        tags: Vec::new(),
-        trace: None,
-        external: None,
-    }
-}
-
-fn points() -> Vec<Datapoint> {
-    (1..=5).rev().map(|i| Datapoint { at: NOW - i * 1_000, value: 60.0 + i as f64, sample_count: 1.0 }).collect()
-}
-
-fn host(n: usize) -> (Instance, Load) {
-    let name = format!("host-{n}");
-    let instance = Instance {
-        id: name.as_str().into(),
-        cluster: "default".into(),
-        status: InstanceStatus::Active,
-        agent_connected: true,
-        disconnected_at: None,
-        engine_away_since: None,
-        registered: Resources { cpu: 65_536, memory: 262_144, ..Resources::default() },
-        reserved_tcp_ports: vec![22],
-        attributes: BTreeMap::from([("ecs.availability-zone".to_owned(), Some(format!("zone-{}", n % 3)))]),
-        agent_version: String::new(),
-        docker_version: String::new(),
-        host_name: name,
-        host_address: String::new(),
-        tags: Vec::new(),
-        registered_at: NOW,
-        version: 1,
-    };
-    // Uneven, so that the ranking has something to do.
-    (instance, Load { cpu: (n as u32 * 37) % 1_024, tasks: n as u32 % 10, ..Load::default() })
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The figures of a release build, each beside its reference: tests/bench.sh [BINARY] [FIGURE...]
+# The figures of a release build, each beside its reference: tests/bench.sh [BINARY] [FIGURE...]; make bench ONLY="thirty metrics"
 # One table on the terminal and in bench-out/bench.md, and all values in bench-out/bench.json.
 set -euo pipefail
 cd "$(dirname "$0")/.."

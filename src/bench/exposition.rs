@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{Rows, host};
+use super::decisions::host;
+use super::row::{Row, Rows};
 use crate::api::App;
 use crate::app::{self, Config, Core};
 use crate::export::prometheus;
@@ -40,9 +41,11 @@ pub fn measure() -> anyhow::Result<Rows> {
         core.app.metrics.close();
         core.app.store.close().await;
         Ok(vec![
-            (format!("/metrics of {TASKS} tasks, median of {ROUNDS}"), took[ROUNDS / 2], "ms"),
-            (format!("/metrics of {TASKS} tasks, slowest of {ROUNDS}"), took[ROUNDS - 1], "ms"),
-            (format!("/metrics of {TASKS} tasks, size"), bytes as f64 / 1e6, "MB"),
+            Row::new(format!("/metrics of {TASKS} tasks, median of {ROUNDS}"), took[ROUNDS / 2], "ms")
+                .at_most(150.0)
+                .grows("linear in running tasks"),
+            Row::new(format!("/metrics of {TASKS} tasks, slowest of {ROUNDS}"), took[ROUNDS - 1], "ms").at_most(150.0),
+            Row::new(format!("/metrics of {TASKS} tasks, size"), bytes as f64 / 1e6, "MB").at_most(10.0),
         ])
     })
 }

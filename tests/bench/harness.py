@@ -50,16 +50,28 @@ def until(what, look, within=30.0, every=0.02):
 
 
 @dataclasses.dataclass
+class Reference:
+    """What a figure is held against. Without a value it was not measured in this run, and the name says where it is from."""
+
+    what: str
+    value: float = None
+    unit: str = ""
+
+
+@dataclasses.dataclass
 class Row:
-    """One figure: the values of its runs, and the reference's from the same run."""
+    """One figure: the values of its runs, the reference's from the same run, and how the cost grows with the work. `what` is its name, so it
+    never changes with a value; src/bench/row.rs is the same for the parts that are measured inside of the program."""
 
     what: str
     values: list
     unit: str
     goal: float = None
     at_most: bool = True
-    reference: str = ""
+    reference: Reference = None
     note: str = ""
+    grows: str = ""
+    group: str = ""
 
     @property
     def verdict(self):
@@ -67,6 +79,21 @@ class Row:
             return ""
         value = median(self.values)
         return "met" if (value <= self.goal if self.at_most else value >= self.goal) else "missed"
+
+    @classmethod
+    def of_part(cls, told):
+        """As `beaufort bench --json` tells it."""
+        goal = told["goal"] or {}
+        at_most = "at_least" not in goal
+        reference = Reference(**told["reference"]) if told["reference"] else None
+        return cls(told["what"], told["values"], told["unit"], goal.get("at_most" if at_most else "at_least"), at_most, reference,
+                   told["note"], told["grows"])
+
+    def as_json(self):
+        """bench.json's shape: what reads it (doc.py, and whoever compares runs) relies on these names."""
+        return {"group": self.group, "what": self.what, "values": self.values, "median": median(self.values), "unit": self.unit,
+                "goal": self.goal, "at_most": self.at_most, "verdict": self.verdict,
+                "reference": dataclasses.asdict(self.reference) if self.reference else None, "grows": self.grows, "note": self.note}
 
 
 class Wire:
@@ -197,6 +224,28 @@ def rss_mb(pid):
     raise RuntimeError("no VmRSS")
 
 
+def filesystem(path):
+    """The type of the file system that holds the path."""
+    best = ("", "unknown")
+    for line in pathlib.Path("/proc/mounts").read_text().splitlines():
+        point, kind = line.split(" ")[1:3]
+        if os.path.commonpath([point, os.path.realpath(path)]) == point and len(point) >= len(best[0]):
+            best = (point, kind)
+    return best[1]
+
+
+def fsyncs_per_second(times=100):
+    """What the disk below the data directories makes durable, one after the other: the bound of everything that commits alone."""
+    with tempfile.NamedTemporaryFile(prefix="beaufort-bench-") as file:
+        took = []
+        for _ in range(times):
+            os.write(file.fileno(), b"x" * 4096)
+            began = time.monotonic()
+            os.fdatasync(file.fileno())
+            took.append(time.monotonic() - began)
+    return 1 / median(took)
+
+
 def facts(binary):
     meminfo = dict(line.split(":", 1) for line in pathlib.Path("/proc/meminfo").read_text().splitlines())
     cpuinfo = pathlib.Path("/proc/cpuinfo").read_text()
@@ -212,6 +261,8 @@ def facts(binary):
         "docker": info["ServerVersion"],
         "storage_driver": info["Driver"],
         "cgroup": f"v{info.get('CgroupVersion', '1')}",
+        "file_system": filesystem(tempfile.gettempdir()),
+        "fsyncs_per_s": round(fsyncs_per_second()),
         "load_at_start": round(os.getloadavg()[0], 2),
         "binary": subprocess.run([binary, "--version"], capture_output=True, text=True).stdout.strip(),
         "binary_mb": round(os.path.getsize(binary) / 1e6, 1),

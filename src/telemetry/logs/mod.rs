@@ -9,7 +9,6 @@
 //!
 //! Start at [`LogStore`]; writing is in [`write`], reading in [`read`].
 
-pub mod bench;
 mod block;
 mod checkpoint;
 mod groups;

@@ -25,8 +25,6 @@ mod series;
 mod store;
 mod wal;
 
-pub mod bench;
-
 #[cfg(test)]
 mod tests;
 

@@ -1,33 +1,30 @@
-//! How fast the store is: measured by `beaufort bench`, without a harness.
+//! The metrics store: how fast samples go in and come out, and what they take at rest.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Limits, MetricStore, Series};
+use super::row::{Row, Rows};
 use crate::clock::{ManualClock, SharedClock};
 use crate::model::Timestamp;
 use crate::model::metric::{Datum, MetricKey, Observed, Query, Statistic, StatisticSet};
+use crate::telemetry::metrics::{Limits, MetricStore, Series};
 
 const SERIES: usize = 5_000;
 const SECONDS: i64 = 300;
 const START: Timestamp = Timestamp(1_795_170_000_000);
 
-/// Name, value and unit of each measurement. On one thread; with the log and parts in a directory of the system's temporary one.
-pub fn bench() -> Vec<(String, f64, &'static str)> {
-    let mut results = Vec::new();
+/// On one thread; with the log and parts in a directory of the system's temporary one.
+pub fn measure() -> anyhow::Result<Rows> {
     let dir = std::env::temp_dir().join(format!("beaufort-bench-metrics-{}", std::process::id()));
-    for (name, dir) in [("memory", None), ("disk", Some(dir.as_path()))] {
-        match run(name, dir) {
-            Ok(measured) => results.extend(measured),
-            Err(error) => tracing::warn!(%error, name, "not measured"),
-        }
-    }
+    let mut rows = run("memory", None)?;
+    let on_disk = run("disk", Some(&dir));
     // Best effort: it is a temporary directory.
     let _ = std::fs::remove_dir_all(&dir);
-    results
+    rows.extend(on_disk?);
+    Ok(rows)
 }
 
-fn run(name: &str, dir: Option<&std::path::Path>) -> Result<Vec<(String, f64, &'static str)>, super::Error> {
+fn run(name: &str, dir: Option<&std::path::Path>) -> anyhow::Result<Rows> {
     let clock = ManualClock::at(START);
     let store = MetricStore::open(dir, clock.clone() as SharedClock, Limits::default())?;
     let keys: Vec<MetricKey> = (0..SERIES)
@@ -35,7 +32,7 @@ fn run(name: &str, dir: Option<&std::path::Path>) -> Result<Vec<(String, f64, &'
         .collect();
     let series: Vec<Arc<Series>> = keys.iter().filter_map(|key| store.series(key, "Percent")).collect();
     let mut results = Vec::new();
-    let mut record = |what: &str, value: f64, unit| results.push((format!("metrics {name}: {what}"), value, unit));
+    let mut record = |what: &str, value: f64, unit| results.push(Row::new(format!("metrics {name}: {what}"), value, unit));
 
     let started = Instant::now();
     for second in 0..SECONDS {
