@@ -18,7 +18,7 @@ use crate::agent::runtime;
 use crate::api::{self, App, gaps::Gaps};
 use crate::clock::{SharedClock, SystemClock};
 use crate::control::agents::Hub;
-use crate::control::{Control, ControlSettings, alarms, janitor, scaling, services};
+use crate::control::{Control, ControlSettings, alarms, capacity, janitor, scaling, services};
 use crate::http::{self, AgentDoor, Doors};
 use crate::ids::{IdSource, SharedIds};
 use crate::model::arn::Home;
@@ -226,6 +226,7 @@ pub async fn start_loops(core: &Core) -> anyhow::Result<Loops> {
         tokio::spawn(services::run(control.clone(), services.clone())),
         tokio::spawn(alarms::run(control.clone(), loops.clone())),
         tokio::spawn(scaling::run(control.clone(), loops.clone())),
+        tokio::spawn(capacity::run(control.clone(), loops.clone())),
         tokio::spawn(janitor::run(control.clone(), loops.clone())),
     ];
     Ok(Loops { hub, loops, services, tasks })

@@ -7,6 +7,7 @@
 pub mod agents;
 pub mod alarms;
 mod alerts;
+pub mod capacity;
 pub mod janitor;
 pub mod scaling;
 pub mod services;

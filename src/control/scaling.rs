@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Control;
 use crate::decide::alarm::history;
 use crate::decide::autoscale::reaction::{self, Made};
+use crate::decide::autoscale::recorded::Recorded;
 use crate::decide::autoscale::{self, Inputs, Scaling, activity};
 use crate::decide::definition::is_health_checked;
 use crate::ids::IdSource;
@@ -147,9 +148,9 @@ fn run_policy(
             Scaling::To { desired, .. } => Some(autoscale::remember(inputs, *desired, now)),
             _ => None,
         };
-        (scaling, target)
+        (scaling, target, Recorded::of(inputs))
     });
-    let Some((scaling, target)) = decided else { return hops };
+    let Some((scaling, target, recorded)) = decided else { return hops };
     let cause = activity::cause(&alarm.name, &policy.name);
     match scaling {
         Scaling::To { desired, reason } => {
@@ -160,16 +161,17 @@ fn run_policy(
             if let Some(target) = target {
                 tx.put(target);
             }
+            let reason = recorded.beside(reason);
             set(ids, tx, &policy.service, Set { desired, cause, reason, reaction: reaction.flatten(), trace });
         }
         Scaling::Not { reason, not_scaled } => {
             observe::scaling_decision(&policy.service, &policy.name, reason.code);
-            note(tx, &policy.service, &reason, trace);
+            note(tx, &policy.service, recorded.beside(reason), trace);
             not_scaled_activity(ids, tx, &policy.service, cause, not_scaled);
         }
         Scaling::Wait { reason, .. } => {
             observe::scaling_decision(&policy.service, &policy.name, reason.code);
-            note(tx, &policy.service, &reason, trace);
+            note(tx, &policy.service, recorded.beside(reason), trace);
         }
     }
     hops
@@ -181,12 +183,12 @@ fn begin_reaction(state: &State, policy: &ScalingPolicy, alarm: &Alarm, to: u32)
     Some(reaction::begin(&policy.name, alarm, target, service.desired_count, to, coming))
 }
 
-fn note(tx: &mut Tx, key: &ServiceKey, reason: &Reason, trace: Option<String>) {
+fn note(tx: &mut Tx, key: &ServiceKey, reason: Reason, trace: Option<String>) {
     tx.decide(Decision {
         at: tx.now,
         subject: Subject::Service(key.clone()),
-        action: "scaling: no change".to_owned(),
-        reason: reason.clone(),
+        action: autoscale::NO_CHANGE.to_owned(),
+        reason,
         trace,
     });
 }

@@ -6,6 +6,7 @@
 //! Start reading at [`Store`]; [`state`] holds the tables and their indexes.
 
 mod change;
+pub mod journal;
 mod record;
 mod sqlite;
 pub mod state;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::{Change, Commit, Error, Record, RecordKind, RecordQuery, State};
 
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
 /// Commits the journal keeps.
 const JOURNAL_LENGTH: i64 = 100_000;
 /// Decisions and alarm transitions that are kept; the oldest go first.
@@ -172,7 +172,7 @@ impl Database {
     }
 }
 
-fn number(kind: RecordKind) -> i64 {
+pub(super) fn number(kind: RecordKind) -> i64 {
     match kind {
         RecordKind::Decision => 1,
         RecordKind::Alarm => 2,
@@ -180,7 +180,7 @@ fn number(kind: RecordKind) -> i64 {
 }
 
 /// The row that a change is about, and whether it deletes it.
-fn address(change: &Change) -> Result<(&'static str, String, bool), Error> {
+pub(super) fn address(change: &Change) -> Result<(&'static str, String, bool), Error> {
     fn of<K: serde::Serialize, V>(kind: &'static str, key: &K, row: &Option<V>) -> Result<(&'static str, String, bool), Error> {
         Ok((kind, serde_json::to_string(key)?, row.is_none()))
     }

@@ -18,7 +18,7 @@ fn open() -> Store {
     Store::open(None, clock(), "test").unwrap()
 }
 
-fn cluster(name: &str) -> Cluster {
+pub(super) fn cluster(name: &str) -> Cluster {
     Cluster {
         name: ClusterName::new(name),
         status: ClusterStatus::Active,
@@ -61,7 +61,7 @@ pub fn task(id: &str, service: &str, instance: &str, status: TaskStatus) -> Task
     }
 }
 
-async fn put(store: &Store, change: impl Into<Change>) {
+pub(super) async fn put(store: &Store, change: impl Into<Change>) {
     let change = change.into();
     store
         .update("test", move |tx| {

@@ -118,7 +118,7 @@ def test_services_instances_and_decisions(scraped):
     assert value(rows, "beaufort_deployment_running_tasks", status="PRIMARY", **web) == 2
     for stage in ("alert", "decision", "placed", "running", "healthy", "total"):
         assert value(rows, "beaufort_scaling_reaction_seconds_count", stage=stage, **web) == 1, stage
-    for loop in ("services", "alarms", "scaling", "janitor"):
+    for loop in ("services", "alarms", "scaling", "capacity", "janitor"):
         assert time.time() - value(rows, "beaufort_reconcile_last_success_timestamp_seconds", loop=loop) < 10, loop
     assert abs(value(rows, "beaufort_deployment_last_progress_timestamp_seconds", **web) - time.time()) < 120
     here = {"cluster": scraped.cluster}

@@ -11,6 +11,7 @@ pub mod bounds;
 pub mod cooldown;
 mod managed;
 pub mod reaction;
+pub mod recorded;
 mod step;
 mod target_tracking;
 mod validate;
@@ -28,6 +29,9 @@ use crate::model::scaling::{NotScaledReason, PolicyKind, ScalableTarget, Scaling
 
 pub use managed::{policy_alarms, remember};
 pub use validate::{Invalid, same_metric, validate};
+
+/// The action of a decision that leaves the desired count as it is.
+pub const NO_CHANGE: &str = "scaling: no change";
 
 pub struct Inputs<'a> {
     pub policy: &'a ScalingPolicy,

@@ -113,7 +113,7 @@ impl Case {
         change(&mut self);
         self
     }
-    fn on<T>(&self, ask: impl FnOnce(&Inputs) -> T) -> T {
+    pub fn on<T>(&self, ask: impl FnOnce(&Inputs) -> T) -> T {
         let siblings: Vec<_> = self.siblings.iter().map(|(p, a)| (p, a.as_ref())).collect();
         ask(&Inputs {
             policy: &self.policy,
