@@ -9,11 +9,11 @@ use crate::decide::placement::{self, Candidate, Outcome, Refusal, Request};
 use crate::decide::{definition, task as rules};
 use crate::ids::IdSource;
 use crate::model::decision::{Decision, Reason, ReasonCode, Subject};
-use crate::model::definition::{NetworkMode, TaskDefinition};
+use crate::model::definition::{ContainerDefinition, NetworkMode, TaskDefinition};
 use crate::model::instance::{Instance, Load};
 use crate::model::placement::{PlacementConstraint, PlacementStrategy};
 use crate::model::tag::Tag;
-use crate::model::task::{Container, Health, LaunchType, Overrides, StopCode, Task, TaskStatus};
+use crate::model::task::{Container, LaunchType, Origin, Overrides, StopCode, Task, TaskStatus};
 use crate::model::{ClusterName, DeploymentId, InstanceId, ServiceKey, ServiceName, TaskId};
 use crate::store::{State, Tx};
 
@@ -72,11 +72,24 @@ fn launch_among(tx: &mut Tx, ids: &IdSource, launch: &Launch, among: impl Fn(&In
         of_service: launch.service.is_some(),
         seed: ids.u64(),
     };
+    let origin = Arc::new(Origin {
+        cluster: launch.cluster.clone(),
+        definition: launch.definition.key.clone(),
+        group: launch.group.to_owned(),
+        started_by: launch.started_by.clone(),
+        service: launch.service.cloned(),
+        deployment: launch.deployment.cloned(),
+        launch_type: launch.launch_type,
+        overrides: launch.overrides.clone(),
+        reserved: resources.clone(),
+        tags: launch.tags.to_vec(),
+        trace: launch.trace.clone(),
+    });
     let mut launched = Launched::default();
     for outcome in placement::place(&request, &candidates) {
         match outcome {
             Outcome::Placed { instance, reason } => {
-                let task = new_task(tx, ids, launch, instance, &resources);
+                let task = new_task(tx, ids, launch, &origin, instance);
                 let subject = Subject::Task { task: task.id.clone(), service: task.service_key() };
                 let why = Reason { sentence: format!("{}; {}", launch.reason.sentence, reason.sentence), ..reason };
                 tx.decide(Decision {
@@ -95,56 +108,16 @@ fn launch_among(tx: &mut Tx, ids: &IdSource, launch: &Launch, among: impl Fn(&In
     launched
 }
 
-fn new_task(tx: &Tx, ids: &IdSource, launch: &Launch, instance: InstanceId, resources: &crate::model::task::Resources) -> Task {
-    let container = |c: &crate::model::definition::ContainerDefinition| Container {
-        name: c.name.as_str().into(),
-        uuid: ids.uuid(),
-        image: c.image.clone(),
-        image_digest: None,
-        runtime_id: None,
-        last_status: TaskStatus::Pending,
-        exit_code: None,
-        reason: None,
-        health: Health::Unknown,
-        bindings: Vec::new(),
-        address: None,
-        network: None,
-        restart_count: 0,
-        started_at: None,
-    };
+fn new_task(tx: &Tx, ids: &IdSource, launch: &Launch, origin: &Arc<Origin>, instance: InstanceId) -> Task {
+    let container = |c: &ContainerDefinition| Container::new(c.name.as_str().into(), ids.uuid(), c.image.as_str());
     Task {
-        id: ids.task(),
-        cluster: launch.cluster.clone(),
-        definition: launch.definition.key.clone(),
-        group: launch.group.to_owned(),
-        started_by: launch.started_by.clone(),
-        service: launch.service.cloned(),
-        deployment: launch.deployment.cloned(),
-        instance,
-        launch_type: launch.launch_type,
         // PROVISIONING is the state of a task that waits for its network interface.
         last_status: match launch.definition.network_mode {
             NetworkMode::Awsvpc => TaskStatus::Provisioning,
             _ => TaskStatus::Pending,
         },
-        desired_status: TaskStatus::Running,
-        health: Health::Unknown,
         containers: launch.definition.containers.iter().map(container).collect(),
-        overrides: launch.overrides.clone(),
-        reserved: resources.clone(),
-        address: None,
-        tags: launch.tags.to_vec(),
-        created_at: tx.now,
-        pull_started_at: None,
-        pull_stopped_at: None,
-        started_at: None,
-        stopping_at: None,
-        execution_stopped_at: None,
-        stopped_at: None,
-        stop_code: None,
-        stopped_reason: None,
-        version: 1,
-        trace: launch.trace.clone(),
+        ..Task::new(ids.task(), origin.clone(), instance, tx.now)
     }
 }
 

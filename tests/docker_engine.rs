@@ -282,7 +282,7 @@ fn bridge_ports_are_reached_on_the_host() {
             let (id, started) = world.run(&spec).await;
             assert_eq!(started.bindings.len(), 1);
             let binding = &started.bindings[0];
-            assert_eq!((binding.container_port, binding.protocol.as_str(), binding.address.as_str()), (8080, "tcp", "0.0.0.0"));
+            assert_eq!((binding.container_port, &*binding.protocol, &*binding.address), (8080, "tcp", "0.0.0.0"));
             assert!(binding.host_port > 1024);
             assert!(get("127.0.0.1", binding.host_port).contains("hello from"));
             assert_eq!(world.seen(&id).await.bindings, started.bindings);

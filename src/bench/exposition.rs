@@ -116,10 +116,11 @@ fn place(ids: &crate::ids::IdSource, tx: &mut Tx) -> Option<()> {
     for mut task in launched.tasks {
         task.last_status = TaskStatus::Running;
         (task.started_at, task.health) = (Some(tx.now), Health::Healthy);
+        let id = task.id.clone();
         for container in &mut task.containers {
             (container.last_status, container.health) = (TaskStatus::Running, Health::Healthy);
             container.started_at = Some(tx.now);
-            container.runtime_id = Some(runtime_id(task.id.as_str()));
+            container.runtime_id = Some(runtime_id(id.as_str()).into());
         }
         tx.put(task);
     }

@@ -17,7 +17,7 @@ use crate::model::instance::{Instance, InstanceStatus};
 use crate::model::link::{Assignment, FromAgent, Hello, LINK_VERSION, TaskReport, ToAgent, UsageBatch};
 use crate::model::log::LineBatch;
 use crate::model::task::{StopCode, Task};
-use crate::model::{InstanceId, ServiceName, TaskId};
+use crate::model::{HexText, InstanceId, ServiceName, TaskId};
 use crate::store::{self, Change, Commit, State, Tx};
 use crate::telemetry::ingest::TaskFacts;
 use crate::telemetry::logs::IngestResult;
@@ -239,7 +239,7 @@ impl Session {
             if let Some(assignment) = assignment(&state, task) {
                 self.sent.insert(task.id.clone(), assignment.run);
                 tasks.push(Arc::new(assignment));
-                sources.extend(task.containers.iter().filter_map(|c| c.runtime_id.clone()));
+                sources.extend(task.containers.iter().filter_map(|c| c.runtime_id.as_ref()).map(ToString::to_string));
             }
         }
         self.generation += 1;
@@ -395,7 +395,8 @@ impl Session {
             return known.clone();
         }
         let state = self.hub.control.store.snapshot();
-        let of_source = |task: &&Arc<Task>| task.containers.iter().any(|c| c.runtime_id.as_deref() == Some(source));
+        let wanted = HexText::from(source);
+        let of_source = |task: &&Arc<Task>| task.containers.iter().any(|c| c.runtime_id.as_ref() == Some(&wanted));
         let task = state.tasks_of_instance(&self.instance.id).find(of_source)?;
         if self.sources.len() >= SOURCES_KNOWN {
             self.sources.clear();
@@ -418,7 +419,7 @@ fn assignment(state: &State, task: &Task) -> Option<Assignment> {
         cpu: definition.cpu,
         memory: definition.memory,
         containers: definition::effective_containers(definition, &task.overrides).ok()?,
-        container_uuids: task.containers.iter().map(|c| c.uuid.clone()).collect(),
+        container_uuids: task.containers.iter().map(|c| c.uuid.to_string()).collect(),
         volumes: definition.volumes.clone(),
         pid_mode: definition.pid_mode.clone(),
         ipc_mode: definition.ipc_mode.clone(),

@@ -129,8 +129,7 @@ fn container_of<'a>(state: &'a State, latest: &Latest) -> Option<&'a Container> 
 fn container_labels(state: &State, latest: &Latest) -> String {
     let (facts, sample) = (&latest.facts, &latest.sample);
     let task = state.tasks.get(sample.task.as_str());
-    let image =
-        task.and_then(|t| t.containers.iter().find(|c| c.name.as_str() == sample.container)).map_or("", |c| c.image.as_str());
+    let image = task.and_then(|t| t.containers.iter().find(|c| c.name.as_str() == sample.container)).map_or("", |c| &*c.image);
     let zone = task.and_then(|t| state.instances.get(&t.instance)).map_or("", |i| i.zone());
     let revision = task.map(|t| t.definition.revision.to_string()).unwrap_or_default();
     labels([

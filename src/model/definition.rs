@@ -140,7 +140,7 @@ pub struct RestartPolicy {
     pub restart_attempt_period: Option<i32>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KeyValue {
     pub name: Option<String>,

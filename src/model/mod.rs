@@ -22,5 +22,5 @@ pub mod tag;
 pub mod task;
 pub mod time;
 
-pub use id::{ClusterName, ContainerName, DefinitionKey, DeploymentId, InstanceId, ServiceKey, ServiceName, TaskId};
+pub use id::{ClusterName, ContainerName, DefinitionKey, DeploymentId, HexText, InstanceId, ServiceKey, ServiceName, TaskId};
 pub use time::{Millis, Timestamp};

@@ -7,6 +7,7 @@
 
 mod change;
 pub mod journal;
+mod pool;
 mod record;
 mod sqlite;
 pub mod state;
@@ -96,7 +97,8 @@ impl Store {
         clock: SharedClock,
         new_installation: &str,
     ) -> Result<(Store, writer::Writer, mpsc::Receiver<writer::Job>), Error> {
-        let (database, state) = sqlite::Database::open(dir, new_installation)?;
+        let mut pool = pool::Pool::default();
+        let (database, state) = sqlite::Database::open(dir, new_installation, &mut pool)?;
         let shared = Arc::new(Shared {
             installation: database.installation().to_owned(),
             state: RwLock::new(Arc::new(state)),
@@ -104,7 +106,7 @@ impl Store {
             stats: writer::Counters::default(),
         });
         let (jobs, queue) = mpsc::channel(QUEUE_DEPTH);
-        let writer = writer::Writer { database, clock, shared: shared.clone() };
+        let writer = writer::Writer { database, clock, shared: shared.clone(), pool };
         Ok((Store { shared, jobs }, writer, queue))
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
+use super::pool::Pool;
 use super::{Change, Commit, Error, Record, RecordKind, RecordQuery, State};
 
 pub(super) const SCHEMA: u32 = 1;
@@ -50,7 +51,7 @@ impl From<serde_json::Error> for Error {
 }
 
 impl Database {
-    pub(super) fn open(dir: Option<&Path>, new_installation: &str) -> Result<(Database, State), Error> {
+    pub(super) fn open(dir: Option<&Path>, new_installation: &str, pool: &mut Pool) -> Result<(Database, State), Error> {
         let io = |what: &str, e: std::io::Error| Error::Database(format!("cannot be opened: {what}: {e}"));
         let (connection, lock) = match dir {
             None => (Connection::open_in_memory()?, None),
@@ -81,7 +82,7 @@ impl Database {
         connection.execute("INSERT OR IGNORE INTO meta VALUES ('installation', ?1)", [new_installation])?;
         let installation = connection.query_row("SELECT value FROM meta WHERE name = 'installation'", [], |row| row.get(0))?;
         let database = Database { connection, installation, _lock: lock };
-        let state = database.load()?;
+        let state = database.load(pool)?;
         Ok((database, state))
     }
 
@@ -89,7 +90,7 @@ impl Database {
         &self.installation
     }
 
-    fn load(&self) -> Result<State, Error> {
+    fn load(&self, pool: &mut Pool) -> Result<State, Error> {
         let mut state = State::default();
         let newest: Option<u64> =
             self.connection.query_row("SELECT max(revision) FROM journal", [], |row| row.get(0)).optional()?.flatten();
@@ -97,7 +98,9 @@ impl Database {
         let mut statement = self.connection.prepare("SELECT change FROM rows")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            state.apply(&serde_json::from_str(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?, revision);
+            let mut change = serde_json::from_str(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?;
+            pool.share(&mut change);
+            state.apply(&change, revision);
         }
         state.revision = revision;
         Ok(state)

@@ -32,25 +32,40 @@ pub struct State {
     index: Index,
 }
 
-/// Derived from the tables; rebuilt at start by applying every row.
+/// Derived from the tables; rebuilt at start by applying every row. One entry per service, instance and cluster holds all that is
+/// derived for it, and each task's id is in three small sets: of its service, its instance and its cluster.
 #[derive(Clone, Debug, Default)]
 struct Index {
-    tasks_by_service: OrdSet<(ServiceKey, TaskId)>,
-    /// Tasks that have not stopped, by service.
-    live_by_service: OrdSet<(ServiceKey, TaskId)>,
-    tasks_by_instance: OrdSet<(InstanceId, TaskId)>,
-    tasks_by_cluster: OrdSet<(ClusterName, TaskId)>,
+    services: OrdMap<ServiceKey, OfService>,
+    instances: OrdMap<InstanceId, OfInstance>,
+    clusters: OrdMap<ClusterName, OfCluster>,
     /// When a stopped task may be forgotten is counted from here.
     stopped: OrdSet<(Timestamp, TaskId)>,
-    instances_by_cluster: OrdSet<(ClusterName, InstanceId)>,
     alarms_by_metric: OrdSet<(MetricKey, String)>,
-    loads: OrdMap<InstanceId, Arc<Load>>,
-    counts: OrdMap<ServiceKey, Counts>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct OfService {
+    live: OrdSet<TaskId>,
+    stopped: OrdSet<TaskId>,
+    counts: Counts,
+    /// Moves whenever the service or a task of it changes: what a reconciliation relies on.
+    moved: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct OfInstance {
+    tasks: OrdSet<TaskId>,
+    load: Arc<Load>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct OfCluster {
+    tasks: OrdSet<TaskId>,
+    instances: OrdSet<InstanceId>,
+    capacity: Capacity,
     /// By launch type.
-    cluster_counts: OrdMap<ClusterName, [Counts; 3]>,
-    capacity: OrdMap<ClusterName, Capacity>,
-    /// Moves whenever a service or a task of it changes: what a reconciliation relies on.
-    service_moved: OrdMap<ServiceKey, u64>,
+    counts: [Counts; 3],
 }
 
 /// How many tasks of a service (or cluster) stand where, as the API counts them.
@@ -98,25 +113,32 @@ impl State {
             Change::Definition(key, row) => drop(set(&mut self.definitions, key, row)),
             Change::Service(key, row) => {
                 set(&mut self.services, key, row);
-                self.index.service_moved.insert(key.clone(), revision);
+                entry(&mut self.index.services, key).moved = revision;
+                self.forget_service(key);
             }
             Change::Task(key, row) => {
                 let before = set(&mut self.tasks, key, row);
-                if let Some(task) = before {
-                    self.index.task(&task, revision, false);
+                match (before.as_deref(), row.as_deref()) {
+                    (Some(old), Some(new)) if !same_place(old, new) => {
+                        self.index.task(Some(old), None, revision);
+                        self.index.task(None, Some(new), revision);
+                    }
+                    (old, new) => self.index.task(old, new, revision),
                 }
-                if let Some(task) = row {
-                    self.index.task(task, revision, true);
+                if let (Some(gone), None) = (before, row) {
+                    gone.service_key().iter().for_each(|key| self.forget_service(key));
                 }
             }
             Change::Instance(key, row) => {
                 if let Some(old) = set(&mut self.instances, key, row) {
-                    self.index.instances_by_cluster.remove(&(old.cluster.clone(), key.clone()));
-                    entry(&mut self.index.capacity, &old.cluster).leave(&old);
+                    let of = entry(&mut self.index.clusters, &old.cluster);
+                    of.instances.remove(key);
+                    of.capacity.leave(&old);
                 }
                 if let Some(new) = row {
-                    self.index.instances_by_cluster.insert((new.cluster.clone(), key.clone()));
-                    entry(&mut self.index.capacity, &new.cluster).enter(new);
+                    let of = entry(&mut self.index.clusters, &new.cluster);
+                    of.instances.insert(key.clone());
+                    of.capacity.enter(new);
                 }
             }
             Change::Alarm(key, row) => {
@@ -134,21 +156,41 @@ impl State {
         self.revision = revision;
     }
 
-    /// Every task of a service, stopped ones that are still remembered too.
+    /// What is derived for a service goes when it and its last task are gone.
+    fn forget_service(&mut self, key: &ServiceKey) {
+        let unused = |of: &OfService| of.live.is_empty() && of.stopped.is_empty();
+        if !self.services.contains_key(key) && self.index.services.get(key).is_some_and(unused) {
+            self.index.services.remove(key);
+        }
+    }
+
+    fn task_of<'a>(&'a self, id: &TaskId) -> Option<&'a Arc<Task>> {
+        self.tasks.get(id)
+    }
+
+    /// Every task of a service, stopped ones that are still remembered too, in the order of their ids.
     pub fn tasks_of_service<'a>(&'a self, key: &'a ServiceKey) -> impl Iterator<Item = &'a Arc<Task>> {
-        range(&self.index.tasks_by_service, key, TaskId::new("")).filter_map(|id| self.tasks.get(id))
+        let of = self.index.services.get(key);
+        let mut live = of.into_iter().flat_map(|of| &of.live).peekable();
+        let mut stopped = of.into_iter().flat_map(|of| &of.stopped).peekable();
+        let merged = std::iter::from_fn(move || match (live.peek(), stopped.peek()) {
+            (Some(a), Some(b)) if b < a => stopped.next(),
+            (None, Some(_)) => stopped.next(),
+            _ => live.next(),
+        });
+        merged.filter_map(|id| self.task_of(id))
     }
 
     pub fn live_tasks_of_service<'a>(&'a self, key: &'a ServiceKey) -> impl Iterator<Item = &'a Arc<Task>> {
-        range(&self.index.live_by_service, key, TaskId::new("")).filter_map(|id| self.tasks.get(id))
+        self.index.services.get(key).into_iter().flat_map(|of| &of.live).filter_map(|id| self.task_of(id))
     }
 
     pub fn tasks_of_instance<'a>(&'a self, id: &'a InstanceId) -> impl Iterator<Item = &'a Arc<Task>> {
-        range(&self.index.tasks_by_instance, id, TaskId::new("")).filter_map(|id| self.tasks.get(id))
+        self.index.instances.get(id).into_iter().flat_map(|of| &of.tasks).filter_map(|id| self.task_of(id))
     }
 
     pub fn tasks_of_cluster<'a>(&'a self, name: &'a ClusterName) -> impl Iterator<Item = &'a Arc<Task>> {
-        range(&self.index.tasks_by_cluster, name, TaskId::new("")).filter_map(|id| self.tasks.get(id))
+        self.index.clusters.get(name).into_iter().flat_map(|of| &of.tasks).filter_map(|id| self.task_of(id))
     }
 
     pub fn services_of_cluster<'a>(&'a self, name: &'a ClusterName) -> impl Iterator<Item = &'a Arc<Service>> {
@@ -156,7 +198,7 @@ impl State {
     }
 
     pub fn instances_of_cluster<'a>(&'a self, name: &'a ClusterName) -> impl Iterator<Item = &'a Arc<Instance>> {
-        range(&self.index.instances_by_cluster, name, InstanceId::new("")).filter_map(|id| self.instances.get(id))
+        self.index.clusters.get(name).into_iter().flat_map(|of| &of.instances).filter_map(|id| self.instances.get(id))
     }
 
     pub fn policies_of_service<'a>(&'a self, key: &'a ServiceKey) -> impl Iterator<Item = &'a Arc<ScalingPolicy>> {
@@ -184,15 +226,15 @@ impl State {
     }
 
     pub fn load(&self, id: &InstanceId) -> Arc<Load> {
-        self.index.loads.get(id).cloned().unwrap_or_default()
+        self.index.instances.get(id).map(|of| of.load.clone()).unwrap_or_default()
     }
 
     pub fn counts(&self, key: &ServiceKey) -> Counts {
-        self.index.counts.get(key).copied().unwrap_or_default()
+        self.index.services.get(key).map(|of| of.counts).unwrap_or_default()
     }
 
     pub fn cluster_counts(&self, name: &ClusterName) -> Counts {
-        let all = self.index.cluster_counts.get(name).copied().unwrap_or_default();
+        let all = self.index.clusters.get(name).map(|of| of.counts).unwrap_or_default();
         all.into_iter().fold(Counts::default(), |sum, of| Counts {
             running: sum.running + of.running,
             pending: sum.pending + of.pending,
@@ -201,72 +243,100 @@ impl State {
     }
 
     pub fn cluster_counts_of(&self, name: &ClusterName, kind: LaunchType) -> Counts {
-        self.index.cluster_counts.get(name).map_or(Counts::default(), |all| all[kind as usize])
+        self.index.clusters.get(name).map_or(Counts::default(), |of| of.counts[kind as usize])
     }
 
     /// What the cluster's instances have in all.
     pub fn capacity(&self, name: &ClusterName) -> Capacity {
-        self.index.capacity.get(name).copied().unwrap_or_default()
+        self.index.clusters.get(name).map(|of| of.capacity).unwrap_or_default()
     }
 
     /// The commit that last changed the service or a task of it.
     pub fn service_moved(&self, key: &ServiceKey) -> u64 {
-        self.index.service_moved.get(key).copied().unwrap_or(0)
+        self.index.services.get(key).map_or(0, |of| of.moved)
     }
 }
 
 impl Index {
-    /// Adds (`enter`) or takes away everything that is derived from this task.
-    fn task(&mut self, task: &Arc<Task>, revision: u64, enter: bool) {
-        let by = if enter { 1 } else { -1 };
-        let put = |set: &mut OrdSet<(ServiceKey, TaskId)>, key: &ServiceKey| {
-            let item = (key.clone(), task.id.clone());
-            if enter { set.insert(item) } else { set.remove(&item) }
-        };
+    /// Keeps up everything that is derived from a task, which stays where it is: see [`same_place`].
+    fn task(&mut self, before: Option<&Task>, after: Option<&Task>, revision: u64) {
+        let Some(task) = after.or(before) else { return };
+        let live = after.filter(|t| !t.is_stopped());
+        let over = after.filter(|t| t.is_stopped());
         if let Some(key) = task.service_key() {
-            put(&mut self.tasks_by_service, &key);
-            if !task.is_stopped() {
-                put(&mut self.live_by_service, &key);
-            }
-            tally(entry(&mut self.counts, &key), task, by);
-            self.service_moved.insert(key, revision);
+            let of = entry(&mut self.services, &key);
+            hold(&mut of.live, before.filter(|t| !t.is_stopped()), live);
+            hold(&mut of.stopped, before.filter(|t| t.is_stopped()), over);
+            before.iter().for_each(|task| tally(&mut of.counts, task, -1));
+            after.iter().for_each(|task| tally(&mut of.counts, task, 1));
+            of.moved = revision;
         }
-        tally(&mut entry(&mut self.cluster_counts, &task.cluster)[task.launch_type as usize], task, by);
-        let (by_instance, by_cluster) = ((task.instance.clone(), task.id.clone()), (task.cluster.clone(), task.id.clone()));
-        if enter {
-            self.tasks_by_instance.insert(by_instance);
-            self.tasks_by_cluster.insert(by_cluster);
-        } else {
-            self.tasks_by_instance.remove(&by_instance);
-            self.tasks_by_cluster.remove(&by_cluster);
+        let of = entry(&mut self.clusters, &task.cluster);
+        hold(&mut of.tasks, before, after);
+        before.iter().for_each(|task| tally(&mut of.counts[task.launch_type as usize], task, -1));
+        after.iter().for_each(|task| tally(&mut of.counts[task.launch_type as usize], task, 1));
+
+        let when = |task: Option<&Task>| task.filter(|t| t.is_stopped()).and_then(|t| Some((t.stopped_at?, t.id.clone())));
+        let (was, is) = (when(before), when(after));
+        if was != is {
+            was.iter().for_each(|item| drop(self.stopped.remove(item)));
+            is.into_iter().for_each(|item| drop(self.stopped.insert(item)));
         }
-        match task.stopped_at.filter(|_| task.is_stopped()) {
-            Some(at) if enter => drop(self.stopped.insert((at, task.id.clone()))),
-            Some(at) => drop(self.stopped.remove(&(at, task.id.clone()))),
-            None => self.load(task, by),
+
+        let of = entry(&mut self.instances, &task.instance);
+        hold(&mut of.tasks, before, after);
+        let weighs = |task: &&Task| !(task.is_stopped() && task.stopped_at.is_some());
+        let (lighter, heavier) = (before.filter(weighs), after.filter(weighs));
+        if !same_weight(lighter, heavier) {
+            let load = Arc::make_mut(&mut of.load);
+            lighter.iter().for_each(|task| weigh(load, task, -1));
+            heavier.iter().for_each(|task| weigh(load, task, 1));
+        }
+        if of.tasks.is_empty() {
+            self.instances.remove(&task.instance);
         }
     }
+}
 
-    fn load(&mut self, task: &Task, by: i32) {
-        let load = Arc::make_mut(entry(&mut self.loads, &task.instance));
-        load.tasks = load.tasks.saturating_add_signed(by);
-        load.cpu = load.cpu.saturating_add_signed(by * task.reserved.cpu as i32);
-        load.memory = load.memory.saturating_add_signed(by * task.reserved.memory as i32);
-        for (ports, used) in [(&task.reserved.tcp_ports, &mut load.tcp_ports), (&task.reserved.udp_ports, &mut load.udp_ports)] {
-            for port in ports {
-                if by > 0 {
-                    used.insert(*port)
-                } else {
-                    used.remove(port)
-                };
-            }
+fn same_place(a: &Task, b: &Task) -> bool {
+    a.instance == b.instance && (Arc::ptr_eq(&a.origin, &b.origin) || (a.service == b.service && a.cluster == b.cluster))
+}
+
+/// Most changes leave a task in its set.
+fn hold(set: &mut OrdSet<TaskId>, before: Option<&Task>, after: Option<&Task>) {
+    match (before, after) {
+        (None, Some(task)) => drop(set.insert(task.id.clone())),
+        (Some(task), None) => drop(set.remove(&task.id)),
+        _ => {}
+    }
+}
+
+fn same_weight(before: Option<&Task>, after: Option<&Task>) -> bool {
+    match (before, after) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.is_stopping() == b.is_stopping() && (Arc::ptr_eq(&a.origin, &b.origin) || a.origin == b.origin),
+        _ => false,
+    }
+}
+
+fn weigh(load: &mut Load, task: &Task, by: i32) {
+    load.tasks = load.tasks.saturating_add_signed(by);
+    load.cpu = load.cpu.saturating_add_signed(by * task.reserved.cpu as i32);
+    load.memory = load.memory.saturating_add_signed(by * task.reserved.memory as i32);
+    for (ports, used) in [(&task.reserved.tcp_ports, &mut load.tcp_ports), (&task.reserved.udp_ports, &mut load.udp_ports)] {
+        for port in ports {
+            if by > 0 {
+                used.insert(*port)
+            } else {
+                used.remove(port)
+            };
         }
-        if !task.is_stopping() {
-            let group = load.groups.entry(task.group.clone()).or_default();
-            *group = group.saturating_add_signed(by);
-            if *group == 0 {
-                load.groups.remove(&task.group);
-            }
+    }
+    if !task.is_stopping() {
+        let group = load.groups.entry(task.group.clone()).or_default();
+        *group = group.saturating_add_signed(by);
+        if *group == 0 {
+            load.groups.remove(&task.group);
         }
     }
 }

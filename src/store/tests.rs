@@ -7,7 +7,7 @@ use crate::clock::{ManualClock, SharedClock};
 use crate::model::cluster::{Cluster, ClusterStatus};
 use crate::model::decision::{Decision, Reason, ReasonCode, Subject};
 use crate::model::instance::{Capacity, Instance, InstanceStatus};
-use crate::model::task::{LaunchType, Resources, Task, TaskStatus};
+use crate::model::task::{LaunchType, Origin, Resources, Task, TaskStatus};
 use crate::model::{ClusterName, DefinitionKey, InstanceId, ServiceKey, TaskId};
 
 fn clock() -> SharedClock {
@@ -29,35 +29,17 @@ pub(super) fn cluster(name: &str) -> Cluster {
 }
 
 pub fn task(id: &str, service: &str, instance: &str, status: TaskStatus) -> Task {
-    Task {
-        id: TaskId::new(id),
-        cluster: ClusterName::new("c"),
-        definition: DefinitionKey::new("web", 1),
+    let origin = Origin {
         group: format!("service:{service}"),
-        started_by: None,
         service: Some(service.into()),
-        deployment: None,
-        instance: InstanceId::new(instance),
-        launch_type: LaunchType::Ec2,
+        reserved: Resources { cpu: 256, memory: 128, tcp_ports: vec![80], udp_ports: vec![] },
+        ..Origin::new(ClusterName::new("c"), DefinitionKey::new("web", 1))
+    };
+    Task {
         last_status: status,
         desired_status: if status == TaskStatus::Stopped { status } else { TaskStatus::Running },
-        health: Default::default(),
-        containers: Vec::new(),
-        overrides: Default::default(),
-        reserved: Resources { cpu: 256, memory: 128, tcp_ports: vec![80], udp_ports: vec![] },
-        address: None,
-        tags: Vec::new(),
-        created_at: Timestamp(0),
-        pull_started_at: None,
-        pull_stopped_at: None,
-        started_at: None,
-        stopping_at: None,
-        execution_stopped_at: None,
         stopped_at: (status == TaskStatus::Stopped).then_some(Timestamp(5)),
-        stop_code: None,
-        stopped_reason: None,
-        version: 1,
-        trace: None,
+        ..Task::new(TaskId::new(id), Arc::new(origin), InstanceId::new(instance), Timestamp(0))
     }
 }
 
@@ -201,7 +183,9 @@ async fn a_clusters_totals_follow_its_instances_and_tasks() {
     assert_eq!(store.snapshot().capacity(&other).cpu, 400);
 
     put(&store, task("1", "web", "a", TaskStatus::Running)).await;
-    put(&store, Task { launch_type: LaunchType::Fargate, ..task("2", "web", "a", TaskStatus::Pending) }).await;
+    let mut fargate = task("2", "web", "a", TaskStatus::Pending);
+    fargate.launch_type = LaunchType::Fargate;
+    put(&store, fargate).await;
     let (state, c) = (store.snapshot(), ClusterName::new("c"));
     assert_eq!(state.cluster_counts(&c), state::Counts { running: 1, pending: 1, stopping: 0 });
     assert_eq!(state.cluster_counts_of(&c, LaunchType::Ec2), state::Counts { running: 1, ..Default::default() });

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::pool::Pool;
 use super::sqlite::Database;
 use super::{Change, Commit, Error, Record, RecordQuery, Shared, State, Stats};
 use crate::clock::SharedClock;
@@ -23,6 +24,7 @@ pub struct Tx<'a> {
     state: &'a mut State,
     changes: &'a mut Vec<Change>,
     records: &'a mut Vec<Record>,
+    pool: &'a mut Pool,
     revision: u64,
     pub now: Timestamp,
 }
@@ -35,7 +37,8 @@ impl Tx<'_> {
 
     /// Puts or deletes one row: `tx.put(task)`, `tx.put(Change::Task(id, None))`.
     pub fn put(&mut self, change: impl Into<Change>) {
-        let change = change.into();
+        let mut change = change.into();
+        self.pool.share(&mut change);
         self.state.apply(&change, self.revision);
         self.changes.push(change);
     }
@@ -128,6 +131,7 @@ pub(super) struct Writer {
     pub database: Database,
     pub clock: SharedClock,
     pub shared: Arc<Shared>,
+    pub pool: Pool,
 }
 
 impl Writer {
@@ -205,7 +209,8 @@ impl Writer {
         let mut waiting = Vec::with_capacity(group.len());
         for (cause, run) in group {
             let (before, changed, recorded) = (working.clone(), changes.len(), records.len());
-            let mut tx = Tx { state: &mut working, changes: &mut changes, records: &mut records, revision, now };
+            let mut tx =
+                Tx { state: &mut working, changes: &mut changes, records: &mut records, pool: &mut self.pool, revision, now };
             let outcome = run(&mut tx);
             if !outcome.keep {
                 working = before;

@@ -74,10 +74,10 @@ fn port(text: &str) -> Option<(u16, &str)> {
 
 pub fn bindings(found: &ContainerInspectResponse) -> Vec<Binding> {
     let binding = |address: &str, container: u16, host: u16, protocol: &str| Binding {
-        address: address.to_owned(),
+        address: address.into(),
         container_port: container,
         host_port: host,
-        protocol: protocol.to_owned(),
+        protocol: protocol.into(),
     };
     let mut bindings = Vec::new();
     let ports = found.network_settings.as_ref().and_then(|n| n.ports.as_ref());

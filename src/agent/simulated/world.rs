@@ -242,7 +242,7 @@ impl World {
                 address: "0.0.0.0".into(),
                 container_port: port(mapping.container_port).unwrap_or_default(),
                 host_port: port(mapping.host_port).unwrap_or(dynamic),
-                protocol: mapping.protocol.clone().unwrap_or_else(|| "tcp".into()),
+                protocol: mapping.protocol.as_deref().unwrap_or("tcp").into(),
             }
         };
         observed.bindings = container.ports.iter().zip(dynamic).map(bind).collect();

@@ -48,7 +48,7 @@ impl Tagged {
         match self {
             Tagged::Cluster(c) => tx.put(Cluster { tags, ..(*c).clone() }),
             Tagged::Service(s) => tx.put(Service { tags, ..(*s).clone() }),
-            Tagged::Task(t) => tx.put(Task { tags, ..(*t).clone() }),
+            Tagged::Task(t) => tx.put((*t).clone().with_tags(tags)),
             Tagged::Definition(d) => tx.put(TaskDefinition { tags, ..(*d).clone() }),
             Tagged::Instance(i) => tx.put(Instance { tags, ..(*i).clone() }),
         }

@@ -351,7 +351,7 @@ fn untagged(tx: &mut Tx, task: Arc<Task>) -> Arc<Task> {
     if task.tags.is_empty() {
         return task;
     }
-    let bare = Task { tags: Vec::new(), ..(*task).clone() };
+    let bare = (*task).clone().with_tags(Vec::new());
     tx.put(bare.clone());
     Arc::new(bare)
 }

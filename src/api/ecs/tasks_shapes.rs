@@ -114,12 +114,12 @@ fn container(home: &Home, task: &Task, definition: Option<&TaskDefinition>, held
     let interface =
         |address: &String| NetworkInterface { attachment_id: attachment.clone(), private_ipv4_address: address.clone() };
     ContainerShape {
-        container_arn: home.container(&task.cluster, &task.id, &held.uuid),
+        container_arn: home.container(&task.cluster, &task.id, &held.uuid.to_string()),
         task_arn: home.task(&task.cluster, &task.id),
         name: held.name.to_string(),
-        image: held.image.clone(),
-        image_digest: held.image_digest.clone(),
-        runtime_id: held.runtime_id.clone(),
+        image: held.image.to_string(),
+        image_digest: held.image_digest.as_deref().map(str::to_owned),
+        runtime_id: held.runtime_id.as_ref().map(ToString::to_string),
         last_status: match held.last_status {
             TaskStatus::Running => "RUNNING",
             TaskStatus::Stopped => "STOPPED",
@@ -131,10 +131,10 @@ fn container(home: &Home, task: &Task, definition: Option<&TaskDefinition>, held
             .bindings
             .iter()
             .map(|b| NetworkBinding {
-                bind_ip: b.address.clone(),
+                bind_ip: b.address.to_string(),
                 container_port: b.container_port,
                 host_port: b.host_port,
-                protocol: b.protocol.clone(),
+                protocol: b.protocol.to_string(),
             })
             .collect(),
         network_interfaces: task.address.as_ref().or(on_task_network(held)).map(interface).into_iter().collect(),

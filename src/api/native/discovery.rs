@@ -171,13 +171,13 @@ fn address(
             if let (Some(address), Some(_)) = (&container.address, &container.network) {
                 return Ok((address.clone(), port));
             }
-            let mapped = container.bindings.iter().find(|b| b.container_port == port && b.protocol != "udp");
+            let mapped = container.bindings.iter().find(|b| b.container_port == port && &*b.protocol != "udp");
             let Some(binding) = mapped else {
                 return Err(format!(
                     "port {port} is not mapped to a port of the host (portMappings), and there is no task network"
                 ));
             };
-            match binding.address.as_str() {
+            match &*binding.address {
                 // Bound everywhere, so also where the instance says that it can be reached.
                 "" | "0.0.0.0" | "::" => Ok((host()?, binding.host_port)),
                 one => Ok((one.to_owned(), binding.host_port)),

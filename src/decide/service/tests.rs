@@ -397,20 +397,9 @@ fn a_sidecar_without_health_check_does_not_block_for_ever() {
     world.run_pending(1);
     let id = world.ids(|_| true)[0].clone();
     let container = crate::model::task::Container {
-        name: "app".into(),
-        uuid: String::new(),
-        image: String::new(),
-        image_digest: None,
-        runtime_id: None,
         last_status: TaskStatus::Running,
-        exit_code: None,
-        reason: None,
         health: Health::Healthy,
-        bindings: vec![],
-        address: None,
-        network: None,
-        restart_count: 0,
-        started_at: None,
+        ..crate::model::task::Container::new("app".into(), "", "")
     };
     world.change(&id, |t| {
         t.containers = vec![container.clone(), crate::model::task::Container { health: Health::Unknown, ..container }]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::*;
 use crate::model::instance::InstanceStatus;
 use crate::model::service::{Deployment, ServiceEvent};
-use crate::model::task::{Health, LaunchType, Overrides, Resources, TaskStatus};
+use crate::model::task::{Health, LaunchType, Origin, Resources, TaskStatus};
 use crate::model::{DefinitionKey, ServiceKey};
 
 pub struct World {
@@ -294,34 +294,8 @@ fn instance(i: usize) -> Instance {
 }
 
 pub fn task(n: u64, at: Timestamp) -> Task {
-    Task {
-        id: TaskId::new(format!("{n:032x}")),
-        cluster: "c".into(),
-        definition: DefinitionKey::new("web", 1),
-        group: "service:web".to_owned(),
-        started_by: None,
-        service: Some("web".into()),
-        deployment: None,
-        instance: instance_id(0),
-        launch_type: LaunchType::Ec2,
-        last_status: TaskStatus::Pending,
-        desired_status: TaskStatus::Running,
-        health: Health::Unknown,
-        containers: vec![],
-        overrides: Overrides::default(),
-        reserved: Resources::default(),
-        address: None,
-        tags: vec![],
-        created_at: at,
-        pull_started_at: None,
-        pull_stopped_at: None,
-        started_at: None,
-        stopping_at: None,
-        execution_stopped_at: None,
-        stopped_at: None,
-        stop_code: None,
-        stopped_reason: None,
-        version: 1,
-        trace: None,
-    }
+    let mut origin = Origin::new("c".into(), DefinitionKey::new("web", 1));
+    origin.group = "service:web".to_owned();
+    origin.service = Some("web".into());
+    Task::new(TaskId::new(format!("{n:032x}")), Arc::new(origin), instance_id(0), at)
 }

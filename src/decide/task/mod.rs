@@ -157,17 +157,17 @@ fn apply_container(container: &mut Container, defined: Option<&ContainerDefiniti
     container.started_at = told.started_at.or(container.started_at);
     container.health = if has_health_check(defined) { told.health } else { Health::Unknown };
     if let Some(id) = &told.runtime_id {
-        container.runtime_id = Some(cut(id, ID_MAX_CHARS));
+        container.runtime_id = Some(cut(id, ID_MAX_CHARS).into());
     }
     if let Some(digest) = &told.image_digest {
-        container.image_digest = Some(cut(digest, ID_MAX_CHARS));
+        container.image_digest = Some(cut(digest, ID_MAX_CHARS).into());
     }
     if status >= TaskStatus::Running && !told.bindings.is_empty() {
         container.bindings = told.bindings.clone();
     }
     if status >= TaskStatus::Running && told.address.is_some() {
         container.address = told.address.as_deref().map(|address| cut(address, ID_MAX_CHARS));
-        container.network = told.network.as_deref().map(|network| cut(network, ID_MAX_CHARS));
+        container.network = told.network.as_deref().map(|network| cut(network, ID_MAX_CHARS).into());
     }
     if restarted {
         container.exit_code = None;

@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::definition::{DefinitionStatus, HealthCheck};
-use crate::model::task::{Binding, LaunchType, Overrides, Resources};
+use crate::model::task::{Binding, Origin};
 use crate::model::{DefinitionKey, TaskId};
 
 const NOW: Timestamp = Timestamp(50_000);
@@ -40,51 +42,12 @@ fn definition(checked: bool) -> TaskDefinition {
 }
 
 fn fresh() -> Task {
-    let container = |name: &str| Container {
-        name: name.into(),
-        uuid: "u".to_owned(),
-        image: "i".to_owned(),
-        image_digest: None,
-        runtime_id: None,
-        last_status: TaskStatus::Pending,
-        exit_code: None,
-        reason: None,
-        health: Health::Unknown,
-        bindings: vec![],
-        address: None,
-        network: None,
-        restart_count: 0,
-        started_at: None,
-    };
+    let mut origin = Origin::new("c".into(), DefinitionKey::new("web", 1));
+    origin.group = "service:web".to_owned();
+    origin.service = Some("web".into());
     Task {
-        id: TaskId::new("t"),
-        cluster: "c".into(),
-        definition: DefinitionKey::new("web", 1),
-        group: "service:web".to_owned(),
-        started_by: None,
-        service: Some("web".into()),
-        deployment: None,
-        instance: "i".into(),
-        launch_type: LaunchType::Ec2,
-        last_status: TaskStatus::Pending,
-        desired_status: TaskStatus::Running,
-        health: Health::Unknown,
-        containers: vec![container("app"), container("side")],
-        overrides: Overrides::default(),
-        reserved: Resources::default(),
-        address: None,
-        tags: vec![],
-        created_at: Timestamp(40_000),
-        pull_started_at: None,
-        pull_stopped_at: None,
-        started_at: None,
-        stopping_at: None,
-        execution_stopped_at: None,
-        stopped_at: None,
-        stop_code: None,
-        stopped_reason: None,
-        version: 1,
-        trace: None,
+        containers: ["app", "side"].map(|name| Container::new(name.into(), "u", "i")).to_vec(),
+        ..Task::new(TaskId::new("t"), Arc::new(origin), "i".into(), Timestamp(40_000))
     }
 }
 
@@ -161,14 +124,14 @@ fn running_takes_over_every_fact() {
     let mut report = report(Phase::Running, Phase::Running);
     report.address = Some("10.0.0.9".to_owned());
     report.containers[0].bindings =
-        vec![Binding { address: "0.0.0.0".to_owned(), container_port: 80, host_port: 32_768, protocol: "tcp".to_owned() }];
+        vec![Binding { address: "0.0.0.0".into(), container_port: 80, host_port: 32_768, protocol: "tcp".into() }];
     assert_eq!(apply_report(&fresh(), &definition(true), &report, NOW).unwrap().0.address, None, "a bridge task has none");
     let awsvpc = TaskDefinition { network_mode: NetworkMode::Awsvpc, ..definition(true) };
     let (task, reasons) = apply_report(&fresh(), &awsvpc, &report, NOW).unwrap();
     assert_eq!((task.started_at, task.version), (Some(NOW), 2));
     assert_eq!((task.pull_started_at, task.pull_stopped_at), (Some(Timestamp(41_000)), Some(Timestamp(42_000))));
     assert_eq!(task.address.as_deref(), Some("10.0.0.9"));
-    assert_eq!(task.containers[0].runtime_id.as_deref(), Some("docker-app"));
+    assert_eq!(task.containers[0].runtime_id, Some("docker-app".into()));
     assert_eq!(task.containers[0].image_digest.as_deref(), Some("sha256:1"));
     assert_eq!(task.containers[0].bindings[0].host_port, 32_768);
     assert_eq!(reasons.iter().map(|r| r.code).collect::<Vec<_>>(), [ReasonCode::TaskRunning]);

@@ -44,7 +44,7 @@ async fn a_task_as_clients_see_it() {
 async fn a_bridge_container_shows_its_address_on_a_task_network_only() {
     let world = world().await;
     let task = world.ok("RunTask", json!({"taskDefinition": "web"})).await["tasks"][0]["taskArn"].clone();
-    for (network, shown) in [(None, json!([])), (Some("shop".to_owned()), json!([{"privateIpv4Address": "172.30.0.5"}]))] {
+    for (network, shown) in [(None, json!([])), (Some("shop".into()), json!([{"privateIpv4Address": "172.30.0.5"}]))] {
         world
             .set_task(last(&task), |t| {
                 (t.containers[0].address, t.containers[0].network) = (Some("172.30.0.5".to_owned()), network);

@@ -13,7 +13,7 @@ use crate::clock::ManualClock;
 use crate::model::definition::{DefinitionStatus, PortMapping};
 use crate::model::instance::InstanceStatus;
 use crate::model::tag::Tag;
-use crate::model::task::{Binding, Health, LaunchType, Resources};
+use crate::model::task::{Binding, Origin, Resources};
 use crate::model::{DefinitionKey, InstanceId, TaskId, Timestamp};
 use crate::store::{Error, Tx};
 
@@ -77,15 +77,7 @@ fn definition(mode: NetworkMode, containers: Vec<ContainerDefinition>, tags: &[(
 /// As a task of `definition` stands on an agent: ports of bridge containers are mapped from 32,768 on.
 fn task(id: &str, definition: &TaskDefinition, service: Option<&str>) -> Task {
     let container = |defined: &ContainerDefinition| Container {
-        name: defined.name.as_str().into(),
-        uuid: String::new(),
-        image: String::new(),
-        image_digest: None,
-        runtime_id: None,
         last_status: TaskStatus::Running,
-        exit_code: None,
-        reason: None,
-        health: Health::Unknown,
         bindings: (defined.port_mappings.iter().flatten().enumerate())
             .map(|(n, m)| Binding {
                 address: "0.0.0.0".into(),
@@ -95,39 +87,14 @@ fn task(id: &str, definition: &TaskDefinition, service: Option<&str>) -> Task {
             })
             .collect(),
         address: Some("172.17.0.9".into()),
-        network: None,
-        started_at: None,
-        restart_count: 0,
+        ..Container::new(defined.name.as_str().into(), "", "")
     };
+    let origin = Origin { service: service.map(Into::into), ..Origin::new("demo".into(), definition.key.clone()) };
     Task {
-        id: TaskId::new(id),
-        cluster: "demo".into(),
-        definition: definition.key.clone(),
-        group: String::new(),
-        started_by: None,
-        service: service.map(Into::into),
-        deployment: None,
-        instance: InstanceId::new("i1"),
-        launch_type: LaunchType::Ec2,
         last_status: TaskStatus::Running,
-        desired_status: TaskStatus::Running,
-        health: Health::Unknown,
         containers: definition.containers.iter().map(container).collect(),
-        overrides: Default::default(),
-        reserved: Resources::default(),
-        address: None,
-        tags: Vec::new(),
-        created_at: NOW,
-        pull_started_at: None,
-        pull_stopped_at: None,
         started_at: Some(NOW),
-        stopping_at: None,
-        execution_stopped_at: None,
-        stopped_at: None,
-        stop_code: None,
-        stopped_reason: None,
-        version: 1,
-        trace: None,
+        ..Task::new(TaskId::new(id), Arc::new(origin), InstanceId::new("i1"), NOW)
     }
 }
 
