@@ -9,6 +9,7 @@ mod decisions;
 mod exposition;
 mod logs;
 mod metrics;
+mod placement;
 pub mod row;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ struct Part {
 /// `make bench` runs each in a process of its own.
 const PARTS: &[Part] = &[
     Part { name: "decisions", group: "Decisions", measure: decisions::measure },
+    Part { name: "placement", group: "Control plane", measure: placement::measure },
     Part { name: "exposition", group: "Control plane", measure: exposition::measure },
     Part { name: "metrics", group: "Metrics", measure: metrics::measure },
     Part { name: "logs", group: "Logs", measure: logs::measure },

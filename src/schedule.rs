@@ -5,7 +5,7 @@ pub mod scaling;
 
 use std::sync::Arc;
 
-use crate::decide::placement::{self, Candidate, Outcome, Refusal, Request};
+use crate::decide::placement::{self, Candidate, Outcome, Placer, Refusal, Request};
 use crate::decide::{definition, task as rules};
 use crate::ids::IdSource;
 use crate::model::decision::{Decision, Reason, ReasonCode, Subject};
@@ -16,6 +16,9 @@ use crate::model::tag::Tag;
 use crate::model::task::{Container, LaunchType, Origin, Overrides, StopCode, Task, TaskStatus};
 use crate::model::{ClusterName, DeploymentId, InstanceId, ServiceKey, ServiceName, TaskId};
 use crate::store::{State, Tx};
+
+/// Tasks that are placed by one look at all the instances.
+const SCANNED_AT_ONCE: u32 = 1_000;
 
 /// Tasks to make, all alike.
 pub struct Launch<'a> {
@@ -35,89 +38,174 @@ pub struct Launch<'a> {
     pub trace: Option<String>,
     /// Why the tasks are wanted: remembered with each.
     pub reason: Reason,
+    /// Whether to ask every instance why it will not do, when none does.
+    pub explain: bool,
 }
 
 #[derive(Default)]
 pub struct Launched {
-    pub tasks: Vec<Task>,
-    pub refusals: Vec<Refusal>,
+    pub tasks: Vec<Arc<Task>>,
+    /// How many found no place.
+    pub refused: u32,
+    /// Why, where it was asked for; the tasks are alike.
+    pub refusal: Option<Refusal>,
 }
 
-/// Places and creates what can be placed; the rest comes back with the reasons.
+/// Places and creates what can be placed; the rest comes back with the reason.
 pub fn launch(tx: &mut Tx, ids: &IdSource, launch: &Launch) -> Launched {
-    launch_among(tx, ids, launch, |_| true)
-}
-
-/// As [`launch`], on the one instance that the caller chose (StartTask): it must pass the same filters.
-pub fn launch_on(tx: &mut Tx, ids: &IdSource, launch: &Launch, instance: &InstanceId) -> Launched {
-    launch_among(tx, ids, launch, |i| i.id == *instance)
-}
-
-fn launch_among(tx: &mut Tx, ids: &IdSource, launch: &Launch, among: impl Fn(&Instance) -> bool) -> Launched {
-    let resources = definition::reserved(launch.definition, launch.overrides);
-    let constraints = [launch.constraints, &launch.definition.placement_constraints].concat();
-    let hosts: Vec<(Arc<Instance>, Arc<Load>)> = tx
-        .state()
-        .instances_of_cluster(launch.cluster)
-        .filter(|i| among(i))
-        .map(|i| (i.clone(), tx.state().load(&i.id)))
-        .collect();
-    let candidates: Vec<Candidate> = hosts.iter().map(|(instance, load)| Candidate { instance, load }).collect();
-    let request = Request {
-        count: launch.count,
-        resources: &resources,
-        group: launch.group,
-        constraints: &constraints,
-        strategy: launch.strategy,
-        of_service: launch.service.is_some(),
-        seed: ids.u64(),
-    };
-    let origin = Arc::new(Origin {
-        cluster: launch.cluster.clone(),
-        definition: launch.definition.key.clone(),
-        group: launch.group.to_owned(),
-        started_by: launch.started_by.clone(),
-        service: launch.service.cloned(),
-        deployment: launch.deployment.cloned(),
-        launch_type: launch.launch_type,
-        overrides: launch.overrides.clone(),
-        reserved: resources.clone(),
-        tags: launch.tags.to_vec(),
-        trace: launch.trace.clone(),
-    });
+    let parts = Parts::of(launch, ids.u64());
+    let request = parts.request();
     let mut launched = Launched::default();
-    for outcome in placement::place(&request, &candidates) {
-        match outcome {
-            Outcome::Placed { instance, reason } => {
-                let task = new_task(tx, ids, launch, &origin, instance);
-                let subject = Subject::Task { task: task.id.clone(), service: task.service_key() };
-                let why = Reason { sentence: format!("{}; {}", launch.reason.sentence, reason.sentence), ..reason };
-                tx.decide(Decision {
-                    at: tx.now,
-                    subject,
-                    action: "start task".to_owned(),
-                    reason: why,
-                    trace: task.trace.clone(),
-                });
-                tx.put(task.clone());
-                launched.tasks.push(task);
-            }
-            Outcome::Refused(refusal) => launched.refusals.push(refusal),
+    let mut placer = tx.state().room(launch.cluster).and_then(|room| Placer::new(&request, room));
+    if let Some(placer) = &mut placer {
+        while launched.left(launch) > 0 {
+            let Some((instance, reason)) = next(tx.state(), launch.cluster, placer) else { break };
+            create(tx, ids, launch, &parts.origin, instance, reason, &mut launched);
         }
+    }
+    // Nothing fits, or the room cannot tell: all the instances are asked.
+    let at_once = if placer.is_some() { 1 } else { SCANNED_AT_ONCE };
+    while launched.refused == 0 && launched.left(launch) > 0 {
+        if placer.is_some() && !launch.explain {
+            launched.refused = launched.left(launch);
+            break;
+        }
+        let hosts: Vec<InstanceId> = tx.state().instances_of_cluster(launch.cluster).map(|i| i.id.clone()).collect();
+        let request = Request { count: launched.left(launch).min(at_once), ..parts.request() };
+        scan(tx, ids, launch, &parts.origin, &request, &hosts, &mut launched);
     }
     launched
 }
 
-fn new_task(tx: &Tx, ids: &IdSource, launch: &Launch, origin: &Arc<Origin>, instance: InstanceId) -> Task {
-    let container = |c: &ContainerDefinition| Container::new(c.name.as_str().into(), ids.uuid(), c.image.as_str());
+/// As [`launch`], on the one instance that the caller chose (StartTask): it must pass the same filters.
+pub fn launch_on(tx: &mut Tx, ids: &IdSource, launch: &Launch, instance: &InstanceId) -> Launched {
+    let parts = Parts::of(launch, ids.u64());
+    let mut launched = Launched::default();
+    scan(tx, ids, launch, &parts.origin, &parts.request(), std::slice::from_ref(instance), &mut launched);
+    launched
+}
+
+/// What all the tasks of a launch have in common.
+struct Parts<'a> {
+    launch: &'a Launch<'a>,
+    origin: Arc<Origin>,
+    constraints: Vec<PlacementConstraint>,
+    seed: u64,
+}
+
+impl<'a> Parts<'a> {
+    fn of(launch: &'a Launch, seed: u64) -> Parts<'a> {
+        let origin = Origin {
+            cluster: launch.cluster.clone(),
+            definition: launch.definition.key.clone(),
+            group: launch.group.to_owned(),
+            started_by: launch.started_by.clone(),
+            service: launch.service.cloned(),
+            deployment: launch.deployment.cloned(),
+            launch_type: launch.launch_type,
+            overrides: launch.overrides.clone(),
+            reserved: definition::reserved(launch.definition, launch.overrides),
+            tags: launch.tags.to_vec(),
+            trace: launch.trace.clone(),
+        };
+        let constraints = [launch.constraints, &launch.definition.placement_constraints].concat();
+        Parts { launch, origin: Arc::new(origin), constraints, seed }
+    }
+
+    fn request(&self) -> Request<'_> {
+        Request {
+            count: self.launch.count,
+            resources: &self.origin.reserved,
+            group: self.launch.group,
+            constraints: &self.constraints,
+            strategy: self.launch.strategy,
+            of_service: self.launch.service.is_some(),
+            seed: self.seed,
+        }
+    }
+}
+
+impl Launched {
+    fn left(&self, launch: &Launch) -> u32 {
+        launch.count.saturating_sub(self.tasks.len() as u32)
+    }
+}
+
+fn next(state: &State, cluster: &ClusterName, placer: &mut Placer) -> Option<(InstanceId, Reason)> {
+    let look = |id: &InstanceId, see: &mut dyn FnMut(&Instance, &Load)| {
+        if let Some(instance) = state.instances.get(id) {
+            see(instance, &state.load(id));
+        }
+    };
+    placer.next(state.room(cluster)?, &look)
+}
+
+/// Asks each of these instances.
+fn scan(
+    tx: &mut Tx,
+    ids: &IdSource,
+    launch: &Launch,
+    origin: &Arc<Origin>,
+    request: &Request,
+    among: &[InstanceId],
+    launched: &mut Launched,
+) {
+    let instance = |id: &InstanceId| Some((tx.state().instances.get(id)?.clone(), tx.state().load(id)));
+    let hosts: Vec<(Arc<Instance>, Arc<Load>)> = among.iter().filter_map(instance).collect();
+    let candidates: Vec<Candidate> = hosts.iter().map(|(instance, load)| Candidate { instance, load }).collect();
+    for outcome in placement::place(request, &candidates) {
+        match outcome {
+            Outcome::Placed { instance, reason } => create(tx, ids, launch, origin, instance, reason, launched),
+            Outcome::Refused(refusal) => {
+                launched.refused = launched.left(launch);
+                launched.refusal.get_or_insert(refusal);
+            }
+        }
+    }
+}
+
+fn create(
+    tx: &mut Tx,
+    ids: &IdSource,
+    launch: &Launch,
+    origin: &Arc<Origin>,
+    instance: InstanceId,
+    reason: Reason,
+    launched: &mut Launched,
+) {
+    let task = new_task(tx, ids, launch, origin, instance, launched.tasks.first());
+    let subject = Subject::Task { task: task.id.clone(), service: task.service_key() };
+    let reason = Reason { sentence: format!("{}; {}", launch.reason.sentence, reason.sentence), ..reason };
+    tx.decide(Decision { at: tx.now, subject, action: "start task".to_owned(), reason, trace: task.trace.clone() });
+    let id = task.id.clone();
+    tx.put(task);
+    launched.tasks.extend(tx.state().tasks.get(&id).cloned());
+}
+
+/// `like` is one of the same launch as the store keeps it: what it shares with all that are alike is taken from there.
+fn new_task(
+    tx: &Tx,
+    ids: &IdSource,
+    launch: &Launch,
+    origin: &Arc<Origin>,
+    instance: InstanceId,
+    like: Option<&Arc<Task>>,
+) -> Task {
+    let containers = match like {
+        Some(like) => like.containers.iter().map(|c| Container::new(c.name.clone(), ids.uuid(), c.image.clone())).collect(),
+        None => {
+            let container = |c: &ContainerDefinition| Container::new(c.name.as_str().into(), ids.uuid(), c.image.as_str());
+            launch.definition.containers.iter().map(container).collect()
+        }
+    };
     Task {
         // PROVISIONING is the state of a task that waits for its network interface.
         last_status: match launch.definition.network_mode {
             NetworkMode::Awsvpc => TaskStatus::Provisioning,
             _ => TaskStatus::Pending,
         },
-        containers: launch.definition.containers.iter().map(container).collect(),
-        ..Task::new(ids.task(), origin.clone(), instance, tx.now)
+        containers,
+        ..Task::new(ids.task(), like.map_or(origin, |like| &like.origin).clone(), instance, tx.now)
     }
 }
 

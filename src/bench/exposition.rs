@@ -110,10 +110,12 @@ fn place(ids: &crate::ids::IdSource, tx: &mut Tx) -> Option<()> {
             tags: &[],
             trace: None,
             reason: Reason::new(ReasonCode::BelowDesired, "bench"),
+            explain: true,
         },
     );
     let count = launched.tasks.len();
-    for mut task in launched.tasks {
+    for task in launched.tasks {
+        let mut task = Arc::unwrap_or_clone(task);
         task.last_status = TaskStatus::Running;
         (task.started_at, task.health) = (Some(tx.now), Health::Healthy);
         let id = task.id.clone();

@@ -1,7 +1,9 @@
 //! A container instance: one agent on one Docker host.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::tag::Tag;
@@ -72,7 +74,7 @@ pub struct Load {
     /// Tasks that have not stopped.
     pub tasks: u32,
     /// Of these, those with desired status RUNNING, by task group.
-    pub groups: BTreeMap<String, u32>,
+    pub groups: OrdMap<Arc<str>, u32>,
 }
 
 /// What the instances of a cluster that are not INACTIVE have in all: kept up by the store on every change, as [`Load`] is.

@@ -3,7 +3,8 @@
 //! Types that AWS clients register or read whole (container definitions, constraints, tags) carry AWS's member names, so that
 //! the API echoes them as they are. Everything else is ours, and the shapes in `api/` translate.
 //!
-//! Start reading at [`task`] and [`service`]; [`link`] is what a control plane and an agent say to each other.
+//! Start reading at [`task`] and [`service`]; [`link`] is what a control plane and an agent say to each other; [`room`] is what the
+//! store keeps up for placement.
 
 pub mod alarm;
 pub mod arn;
@@ -16,6 +17,7 @@ pub mod link;
 pub mod log;
 pub mod metric;
 pub mod placement;
+pub mod room;
 pub mod scaling;
 pub mod service;
 pub mod tag;

@@ -9,6 +9,7 @@ mod change;
 pub mod journal;
 mod pool;
 mod record;
+mod rehearsal;
 mod sqlite;
 pub mod state;
 mod writer;
@@ -24,6 +25,7 @@ use crate::model::Timestamp;
 
 pub use change::Change;
 pub use record::{Record, RecordKind, RecordQuery};
+pub use rehearsal::Rehearsal;
 pub use state::State;
 pub use writer::Tx;
 

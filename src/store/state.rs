@@ -11,6 +11,7 @@ use crate::model::cluster::Cluster;
 use crate::model::definition::TaskDefinition;
 use crate::model::instance::{Capacity, Instance, Load};
 use crate::model::metric::MetricKey;
+use crate::model::room::Room;
 use crate::model::scaling::{ScalableTarget, ScalingActivity, ScalingPolicy};
 use crate::model::service::Service;
 use crate::model::task::{LaunchType, Task, TaskStatus};
@@ -63,7 +64,7 @@ struct OfInstance {
 struct OfCluster {
     tasks: OrdSet<TaskId>,
     instances: OrdSet<InstanceId>,
-    capacity: Capacity,
+    room: Arc<Room>,
     /// By launch type.
     counts: [Counts; 3],
 }
@@ -130,16 +131,8 @@ impl State {
                 }
             }
             Change::Instance(key, row) => {
-                if let Some(old) = set(&mut self.instances, key, row) {
-                    let of = entry(&mut self.index.clusters, &old.cluster);
-                    of.instances.remove(key);
-                    of.capacity.leave(&old);
-                }
-                if let Some(new) = row {
-                    let of = entry(&mut self.index.clusters, &new.cluster);
-                    of.instances.insert(key.clone());
-                    of.capacity.enter(new);
-                }
+                let (old, load) = (set(&mut self.instances, key, row), self.load(key));
+                self.index.instance(old.as_deref(), row.as_deref(), &load, revision);
             }
             Change::Alarm(key, row) => {
                 if let Some(old) = set(&mut self.alarms, key, row) {
@@ -248,7 +241,12 @@ impl State {
 
     /// What the cluster's instances have in all.
     pub fn capacity(&self, name: &ClusterName) -> Capacity {
-        self.index.clusters.get(name).map(|of| of.capacity).unwrap_or_default()
+        self.room(name).map(|room| room.capacity()).unwrap_or_default()
+    }
+
+    /// Where tasks of the cluster may be placed.
+    pub fn room(&self, name: &ClusterName) -> Option<&Arc<Room>> {
+        self.index.clusters.get(name).map(|of| &of.room)
     }
 
     /// The commit that last changed the service or a task of it.
@@ -271,10 +269,10 @@ impl Index {
             after.iter().for_each(|task| tally(&mut of.counts, task, 1));
             of.moved = revision;
         }
-        let of = entry(&mut self.clusters, &task.cluster);
-        hold(&mut of.tasks, before, after);
-        before.iter().for_each(|task| tally(&mut of.counts[task.launch_type as usize], task, -1));
-        after.iter().for_each(|task| tally(&mut of.counts[task.launch_type as usize], task, 1));
+        let cluster = entry(&mut self.clusters, &task.cluster);
+        hold(&mut cluster.tasks, before, after);
+        before.iter().for_each(|task| tally(&mut cluster.counts[task.launch_type as usize], task, -1));
+        after.iter().for_each(|task| tally(&mut cluster.counts[task.launch_type as usize], task, 1));
 
         let when = |task: Option<&Task>| task.filter(|t| t.is_stopped()).and_then(|t| Some((t.stopped_at?, t.id.clone())));
         let (was, is) = (when(before), when(after));
@@ -291,9 +289,34 @@ impl Index {
             let load = Arc::make_mut(&mut of.load);
             lighter.iter().for_each(|task| weigh(load, task, -1));
             heavier.iter().for_each(|task| weigh(load, task, 1));
+            let room = Arc::make_mut(&mut cluster.room);
+            for (task, by) in lighter.map(|t| (t, -1)).into_iter().chain(heavier.map(|t| (t, 1))) {
+                let group = (!task.is_stopping()).then_some(task.group.as_str());
+                room.task(&task.instance, &task.reserved, group, load, by, revision);
+            }
         }
         if of.tasks.is_empty() {
             self.instances.remove(&task.instance);
+        }
+    }
+}
+
+impl Index {
+    fn instance(&mut self, before: Option<&Instance>, after: Option<&Instance>, load: &Load, revision: u64) {
+        if let (Some(old), Some(new)) = (before, after)
+            && old.cluster == new.cluster
+        {
+            return Arc::make_mut(&mut entry(&mut self.clusters, &new.cluster).room).update(old, new, load, revision);
+        }
+        if let Some(old) = before {
+            let of = entry(&mut self.clusters, &old.cluster);
+            of.instances.remove(&old.id);
+            Arc::make_mut(&mut of.room).leave(old, load, revision);
+        }
+        if let Some(new) = after {
+            let of = entry(&mut self.clusters, &new.cluster);
+            of.instances.insert(new.id.clone());
+            Arc::make_mut(&mut of.room).enter(new, load, revision);
         }
     }
 }
@@ -333,10 +356,11 @@ fn weigh(load: &mut Load, task: &Task, by: i32) {
         }
     }
     if !task.is_stopping() {
-        let group = load.groups.entry(task.group.clone()).or_default();
-        *group = group.saturating_add_signed(by);
-        if *group == 0 {
-            load.groups.remove(&task.group);
+        let tasks = load.groups.get(task.group.as_str()).copied().unwrap_or(0).saturating_add_signed(by);
+        match (tasks, load.groups.get_mut(task.group.as_str())) {
+            (0, _) => drop(load.groups.remove(task.group.as_str())),
+            (_, Some(known)) => *known = tasks,
+            (_, None) => drop(load.groups.insert(task.group.as_str().into(), tasks)),
         }
     }
 }

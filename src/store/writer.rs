@@ -21,11 +21,11 @@ const GROUP: usize = 512;
 
 /// What an update sees and does.
 pub struct Tx<'a> {
-    state: &'a mut State,
-    changes: &'a mut Vec<Change>,
-    records: &'a mut Vec<Record>,
-    pool: &'a mut Pool,
-    revision: u64,
+    pub(super) state: &'a mut State,
+    pub(super) changes: &'a mut Vec<Change>,
+    pub(super) records: &'a mut Vec<Record>,
+    pub(super) pool: &'a mut Pool,
+    pub(super) revision: u64,
     pub now: Timestamp,
 }
 

@@ -120,7 +120,7 @@ pub async fn run(cx: Cx, input: RunTaskInput, tokens: Arc<Tokens>) -> Result<Tas
         let reason = asked_by_user(format!("RunTask asked for {count} of {}", ready.definition.key));
         let launch = launch(&asked, &ready, count as u32, &constraints, &strategy, reason);
         let launched = schedule::launch(tx, &app.ids, &launch);
-        observe::placements(launched.tasks.len(), launched.refusals.len());
+        observe::placements(launched.tasks.len(), launched.refused as usize);
         let remembered = token.map(|token| {
             let made = launched.tasks.iter().map(|t| t.id.clone()).collect();
             memory.remember(&ready.cluster, &token, request, made, tx.now);
@@ -212,7 +212,7 @@ pub async fn start(cx: Cx, input: StartTaskInput) -> Result<TasksOutput, Fault> 
             };
             let reason = asked_by_user(format!("StartTask asked for {} on this instance", ready.definition.key));
             let launched = schedule::launch_on(tx, &app.ids, &launch(&asked, &ready, 1, &[], &[], reason), &instance);
-            observe::placements(launched.tasks.len(), launched.refusals.len());
+            observe::placements(launched.tasks.len(), launched.refused as usize);
             let TasksOutput { tasks, failures } = output(tx.state(), app, &ready.cluster, launched);
             all.tasks.extend(tasks);
             all.failures.extend(failures);
@@ -310,19 +310,20 @@ fn launch<'a>(
         tags: &ready.tags,
         trace: traceparent(),
         reason,
+        explain: true,
     }
 }
 
 fn output(state: &State, app: &App, cluster: &ClusterName, launched: Launched) -> TasksOutput {
     let mut failures = Vec::new();
-    for refusal in &launched.refusals {
+    if let Some(refusal) = &launched.refusal {
         failures.extend(refusal.failures.iter().map(|(instance, filter)| Failure {
             arn: Some(app.home.container_instance(cluster, instance)),
             reason: filter.failure_code().to_owned(),
             detail: None,
         }));
     }
-    if let (true, Some(refusal)) = (failures.is_empty(), launched.refusals.first()) {
+    if let (true, Some(refusal)) = (failures.is_empty(), &launched.refusal) {
         failures.push(Failure { arn: None, reason: refusal.reason.sentence.clone(), detail: None });
     }
     TasksOutput { tasks: launched.tasks.iter().map(|t| shape(state, &app.home, t, true)).collect(), failures }

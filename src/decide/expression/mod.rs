@@ -8,6 +8,7 @@ mod parse;
 mod tests;
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use regex::bytes::Regex;
 
@@ -90,6 +91,41 @@ impl Expression {
     pub fn matches(&self, subject: &Subject) -> bool {
         holds(&self.0, subject)
     }
+
+    /// The answer for every instance with these attributes; None where it depends on anything else.
+    pub fn matches_attributes(&self, attributes: &BTreeMap<String, Option<String>>) -> Option<bool> {
+        settled(&self.0, attributes)
+    }
+}
+
+/// Kleene's logic: what is not known leaves open only what hangs on it.
+fn settled(node: &Node, attributes: &BTreeMap<String, Option<String>>) -> Option<bool> {
+    let decided = |nodes: &[Node], by: bool| {
+        let answers = nodes.iter().map(|n| settled(n, attributes));
+        answers.fold(Some(!by), |so_far, answer| match (so_far, answer) {
+            (Some(so_far), Some(answer)) => Some(if so_far == by { by } else { answer }),
+            (known, unknown) => known.or(unknown).filter(|&answer| answer == by),
+        })
+    };
+    match node {
+        Node::Any(nodes) => decided(nodes, true),
+        Node::All(nodes) => decided(nodes, false),
+        Node::Not(inner) => settled(inner, attributes).map(|answer| !answer),
+        Node::Test(test) => of_attributes(test, attributes),
+    }
+}
+
+/// None: the test asks about something else.
+fn of_attributes(test: &Test, attributes: &BTreeMap<String, Option<String>>) -> Option<bool> {
+    let attribute = |name: &str| attributes.get(name).and_then(|value| value.as_deref());
+    match test {
+        Test::Exists(name) => Some(attributes.contains_key(name)),
+        Test::Attribute(name, text) => Some(attribute(name).is_some_and(|value| text.accepts(value))),
+        Test::AttributeOrder(name, comparison, than) => {
+            Some(attribute(name).is_some_and(|value| comparison.accepts(compare_values(value, than))))
+        }
+        _ => None,
+    }
 }
 
 fn holds(node: &Node, subject: &Subject) -> bool {
@@ -102,12 +138,9 @@ fn holds(node: &Node, subject: &Subject) -> bool {
 }
 
 fn passes(test: &Test, Subject { instance, load }: &Subject) -> bool {
-    let attribute = |name: &str| instance.attributes.get(name).and_then(|value| value.as_deref());
     match test {
-        Test::Exists(name) => instance.attributes.contains_key(name),
-        Test::Attribute(name, text) => attribute(name).is_some_and(|value| text.accepts(value)),
-        Test::AttributeOrder(name, comparison, than) => {
-            attribute(name).is_some_and(|value| comparison.accepts(compare_values(value, than)))
+        Test::Exists(_) | Test::Attribute(..) | Test::AttributeOrder(..) => {
+            of_attributes(test, &instance.attributes) == Some(true)
         }
         Test::AgentConnected(text) => text.accepts(if instance.agent_connected { "true" } else { "false" }),
         Test::InstanceId(text) => text.accepts(instance.id.as_str()),

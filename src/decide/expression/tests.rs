@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::model::InstanceId;
 use crate::model::instance::InstanceStatus;
@@ -36,12 +38,31 @@ fn instance() -> Instance {
 }
 
 fn load() -> Load {
-    Load { tasks: 1, groups: BTreeMap::from([("service:production".to_owned(), 1), ("gone".to_owned(), 0)]), ..Load::default() }
+    Load { tasks: 1, groups: imbl::ordmap! { Arc::from("service:production") => 1, Arc::from("gone") => 0 }, ..Load::default() }
 }
 
 fn check(text: &str, expected: bool) {
     let expression = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
     assert_eq!(expression.matches(&Subject { instance: &instance(), load: &load() }), expected, "{text}");
+    let settled = expression.matches_attributes(&instance().attributes);
+    assert!(settled.is_none_or(|answer| answer == expected), "{text}: attributes alone say {settled:?}");
+}
+
+#[test]
+fn what_attributes_settle_is_answered_without_the_rest() {
+    for (text, expected) in [
+        ("attribute:rank == 9", Some(true)),
+        ("runningTasksCount == 1", None),
+        ("attribute:rank == 8 and runningTasksCount == 1", Some(false)),
+        ("runningTasksCount == 1 and attribute:rank == 8", Some(false)),
+        ("attribute:rank == 9 and runningTasksCount == 1", None),
+        ("attribute:rank == 9 or runningTasksCount == 1", Some(true)),
+        ("runningTasksCount == 1 or attribute:rank == 8", None),
+        ("not(attribute:rank == 8 and runningTasksCount == 1)", Some(true)),
+        ("not(runningTasksCount == 1)", None),
+    ] {
+        assert_eq!(parse(text).expect("readable").matches_attributes(&instance().attributes), expected, "{text}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Where a task may run: each filter, in order, and what it is called in answers and events.
 
+use std::collections::BTreeMap;
+
 use super::{Filter, Request};
 use crate::decide::expression::{self, Expression, Subject};
 use crate::model::instance::{Instance, InstanceStatus, Load};
@@ -47,7 +49,7 @@ impl Filter {
 pub(super) struct Rules<'a> {
     pub needs: &'a Resources,
     group: &'a str,
-    distinct: bool,
+    pub distinct: bool,
     /// In the request's order.
     pub member_of: Vec<MemberOf<'a>>,
 }
@@ -76,6 +78,11 @@ pub(super) fn rules<'a>(request: &Request<'a>) -> Rules<'a> {
 impl MemberOf<'_> {
     pub fn accepts(&self, instance: &Instance, load: &Load) -> bool {
         self.expression.as_ref().is_some_and(|e| e.matches(&Subject { instance, load }))
+    }
+
+    /// For every instance that has these attributes; None where they do not settle it.
+    pub fn accepts_kind(&self, attributes: &BTreeMap<String, Option<String>>) -> Option<bool> {
+        self.expression.as_ref().map_or(Some(false), |e| e.matches_attributes(attributes))
     }
 
     pub fn is_readable(&self) -> bool {

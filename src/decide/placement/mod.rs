@@ -1,14 +1,17 @@
 //! Where a task goes: filters say where it may run, strategies say where it runs best, and a refusal counts what each filter
 //! turned away.
 //!
-//! For n instances, t tasks and d combinations of the attribute values that the strategy spreads over (zones: a handful),
-//! placing costs O(n log n) once and O(d + log n) per task: a placement changes one instance's score and one count per spread
-//! attribute, so instances wait in one heap per combination and only the heads are compared. Nothing is sorted again.
+//! Two ways to the same choice. [`Placer`] places in a [`Room`](crate::model::room::Room), which is kept up on every change, without
+//! looking at every instance. [`place`] looks at all the candidates it is given: it is what the other is tested against, it tells
+//! why nothing fits, and it answers what-if. For n instances, t tasks and d combinations of the attribute values that the strategy
+//! spreads over (zones: a handful) it costs O(n log n) once and O(d + log n) per task: instances wait in one heap per combination
+//! and only the heads are compared.
 
 mod check;
 mod filter;
 mod rank;
 mod refuse;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +24,7 @@ use crate::model::placement::{PlacementConstraint, PlacementStrategy};
 use crate::model::task::Resources;
 
 pub use check::{check, check_of_definition};
+pub use search::{Look, Placer};
 
 use filter::{Rules, rules};
 use rank::{Ranking, ranking};
@@ -143,25 +147,61 @@ fn take(request: &Request, rules: &Rules, slot: &mut Slot) {
     match load.groups.get_mut(request.group) {
         Some(tasks) => *tasks += 1,
         None => {
-            load.groups.insert(request.group.to_owned(), 1);
+            load.groups.insert(request.group.into(), 1);
         }
     }
     slot.failed = rules.first_failed(slot.instance, &slot.load);
 }
 
 fn placed(request: &Request, slot: &Slot, fitting: usize, candidates: usize, ranking: &Ranking) -> Reason {
-    let (id, cpu, memory) = (&slot.instance.id, slot.free_cpu(), slot.free_memory());
+    let spot = Spot {
+        instance: &slot.instance.id,
+        zone: slot.instance.zone(),
+        cpu_left: slot.free_cpu(),
+        memory_left: slot.free_memory(),
+    };
+    placed_reason(request, &spot, &ranking.words(), ranking.explain(), candidates, Some(fitting))
+}
+
+/// Where a task was put, and what is left there.
+struct Spot<'a> {
+    instance: &'a InstanceId,
+    zone: &'a str,
+    cpu_left: u32,
+    memory_left: u32,
+}
+
+/// `fitting` is said where it was counted.
+fn placed_reason(
+    request: &Request,
+    spot: &Spot,
+    strategy: &str,
+    score: serde_json::Value,
+    candidates: usize,
+    fitting: Option<usize>,
+) -> Reason {
+    let Spot { instance, zone, cpu_left, memory_left } = spot;
+    let of = match fitting {
+        Some(fitting) => format!("{fitting} that fit, of {candidates}"),
+        None => counted(candidates as u32, "instance", "instances"),
+    };
     let sentence = format!(
-        "placed on container instance {id}: best by {} of {fitting} that fit, of {candidates}; {cpu} CPU units and {memory} MiB stay free",
-        ranking.words(),
+        "placed on container instance {instance}: best by {strategy} of {of}; {cpu_left} CPU units and {memory_left} MiB stay free"
     );
-    Reason::new(ReasonCode::Placed, sentence)
-        .with("instance", id.as_str())
-        .with("zone", slot.instance.zone())
+    let reason = Reason::new(ReasonCode::Placed, sentence)
+        .with("instance", instance.as_str())
+        .with("zone", *zone)
         .with("group", request.group)
         .with("candidates", candidates)
-        .with("fitting", fitting)
-        .with("score", ranking.explain())
-        .with("cpu_left", cpu)
-        .with("memory_left", memory)
+        .with("score", score)
+        .with("cpu_left", *cpu_left)
+        .with("memory_left", *memory_left);
+    match fitting {
+        Some(fitting) => reason.with("fitting", fitting),
+        None => reason,
+    }
+}
+
+fn counted(count: u32, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }

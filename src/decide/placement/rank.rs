@@ -20,7 +20,7 @@ struct Score {
 }
 
 #[derive(Clone, Copy)]
-enum Strategy<'a> {
+pub(super) enum Strategy<'a> {
     SpreadInstances,
     SpreadAttribute(&'a str),
     PackCpu,
@@ -95,7 +95,7 @@ pub(super) fn ranking<'a>(request: &Request<'a>, slots: &[Slot]) -> Ranking<'a> 
 }
 
 /// ECS: a service without a strategy is balanced over zones, then over instances; RunTask without one is random.
-fn strategies<'a>(request: &Request<'a>) -> Vec<Strategy<'a>> {
+pub(super) fn strategies<'a>(request: &Request<'a>) -> Vec<Strategy<'a>> {
     if request.strategy.is_empty() {
         return match request.of_service {
             true => vec![Strategy::SpreadAttribute("ecs.availability-zone"), Strategy::SpreadInstances],
@@ -172,20 +172,29 @@ impl Ranking<'_> {
         score
     }
 
-    /// The strategy as people write it.
     pub fn words(&self) -> String {
-        let words: Vec<String> = self.strategies.iter().map(Strategy::words).collect();
-        if words.is_empty() { "no strategy".to_owned() } else { words.join(", ") }
+        words(&self.strategies)
     }
 
-    /// What the slot chosen last was chosen by: each strategy and its number, the smallest there was.
+    /// What the slot chosen last was chosen by.
     pub fn explain(&self) -> Value {
-        let explained = self.strategies.iter().zip(self.last).map(|(strategy, value)| match strategy {
-            Strategy::Random => json!({ "by": strategy.words() }),
-            _ => json!({ "by": strategy.words(), "value": value }),
-        });
-        explained.collect()
+        explain(&self.strategies, &self.last)
     }
+}
+
+/// The strategy as people write it.
+pub(super) fn words(strategies: &[Strategy]) -> String {
+    let words: Vec<String> = strategies.iter().map(Strategy::words).collect();
+    if words.is_empty() { "no strategy".to_owned() } else { words.join(", ") }
+}
+
+/// Each strategy and its number, the smallest there was.
+pub(super) fn explain(strategies: &[Strategy], score: &[u64]) -> Value {
+    let explained = strategies.iter().zip(score).map(|(strategy, value)| match strategy {
+        Strategy::Random => json!({ "by": strategy.words() }),
+        _ => json!({ "by": strategy.words(), "value": value }),
+    });
+    explained.collect()
 }
 
 impl Strategy<'_> {
@@ -215,7 +224,7 @@ fn hash(seed: u64, text: &str) -> u64 {
 }
 
 /// The finishing step of SplitMix64.
-fn mix(x: u64) -> u64 {
+pub(super) fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use serde_json::{Map, Value};
 
 use super::filter::Rules;
-use super::{Filter, Refusal, Request, Slot};
+use super::{Filter, Refusal, Request, Slot, counted};
 use crate::model::decision::{Reason, ReasonCode};
 use crate::model::instance::InstanceStatus;
 
@@ -120,8 +120,4 @@ fn member_of_causes(rules: &Rules, slots: &[Slot]) -> Vec<String> {
 /// The most that is free on an instance that failed this filter, or on any at all.
 fn most(slots: &[Slot], failed: Option<Filter>, free: fn(&Slot) -> u32) -> u32 {
     slots.iter().filter(|slot| failed.is_none() || slot.failed == failed).map(free).max().unwrap_or(0)
-}
-
-fn counted(count: u32, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }

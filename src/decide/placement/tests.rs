@@ -7,12 +7,12 @@ use crate::model::Timestamp;
 use crate::model::instance::InstanceStatus;
 
 #[derive(Clone, Debug)]
-struct Host {
-    instance: Instance,
-    load: Load,
+pub(super) struct Host {
+    pub instance: Instance,
+    pub load: Load,
 }
 
-fn host(id: &str, zone: &str, cpu: u32, memory: u32) -> Host {
+pub(super) fn host(id: &str, zone: &str, cpu: u32, memory: u32) -> Host {
     let instance = Instance {
         id: id.into(),
         cluster: "default".into(),
@@ -35,12 +35,12 @@ fn host(id: &str, zone: &str, cpu: u32, memory: u32) -> Host {
 }
 
 impl Host {
-    fn with_load(mut self, cpu: u32, memory: u32) -> Host {
+    pub fn with_load(mut self, cpu: u32, memory: u32) -> Host {
         (self.load.cpu, self.load.memory) = (cpu, memory);
         self
     }
-    fn with_tasks(mut self, group: &str, tasks: u32) -> Host {
-        self.load.groups.insert(group.to_owned(), tasks);
+    pub fn with_tasks(mut self, group: &str, tasks: u32) -> Host {
+        self.load.groups.insert(group.into(), tasks);
         self.load.tasks += tasks;
         self
     }
@@ -50,11 +50,11 @@ fn needs(cpu: u32, memory: u32) -> Resources {
     Resources { cpu, memory, ..Resources::default() }
 }
 
-fn strategy(kind: &str, field: &str) -> PlacementStrategy {
+pub(super) fn strategy(kind: &str, field: &str) -> PlacementStrategy {
     PlacementStrategy { kind: Some(kind.to_owned()), field: (!field.is_empty()).then(|| field.to_owned()) }
 }
 
-fn constraint(kind: &str, expression: &str) -> PlacementConstraint {
+pub(super) fn constraint(kind: &str, expression: &str) -> PlacementConstraint {
     PlacementConstraint { kind: Some(kind.to_owned()), expression: (!expression.is_empty()).then(|| expression.to_owned()) }
 }
 
@@ -462,7 +462,7 @@ proptest! {
             prop_assert_eq!(Some(criteria(chosen)), best);
             let load = &mut hosts[chosen].load;
             (load.cpu, load.memory) = (load.cpu + cpu, load.memory + memory);
-            *load.groups.entry("service:web".to_owned()).or_default() += 1;
+            *load.groups.entry("service:web".into()).or_default() += 1;
         }
     }
 

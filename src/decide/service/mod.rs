@@ -36,7 +36,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod world;
+pub(crate) mod world;
 
 pub use event::{started_event, stopped_event};
 
