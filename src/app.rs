@@ -34,6 +34,9 @@ use crate::{export, observe, schedule};
 
 /// Messages that may wait between the agent in this process and its session.
 const LINK_DEPTH: usize = 256;
+/// Between two sessions of the agent in this process; longer when sessions end at once, as they do while the disk is full.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long `--stop-tasks-on-exit` waits for tasks to end: ECS's default stop timeout, and some.
 const STOP_TASKS_WITHIN: Duration = Duration::from_secs(40);
 
@@ -281,9 +284,12 @@ fn observe_call(app: &App, record: &crate::wire::Record) {
 /// The agent of this process has no socket that breaks, but its session may end: then it is connected anew, as any other agent.
 async fn keep_local(hub: Arc<Hub>, far: FarEnd, stop: CancellationToken) {
     let FarEnd { mut from, to, connection } = far;
+    let mut pause = FIRST_PAUSE;
     while !stop.is_cancelled() && !from.is_closed() {
+        let begun = tokio::time::Instant::now();
         hub.serve(to.clone(), &mut from).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        pause = if begun.elapsed() > LONGEST_PAUSE { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+        tokio::time::sleep(pause).await;
         connection.send_modify(|number| *number += 1);
     }
 }

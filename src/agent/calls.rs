@@ -11,8 +11,8 @@ use super::lanes::{Lanes, makes_network};
 use super::spec::{Surroundings, container_spec};
 use crate::clock::SharedClock;
 use crate::decide::container::{PAUSE, State, Step, Which};
-use crate::model::Millis;
 use crate::model::link::Assignment;
+use crate::model::{Millis, Timestamp};
 use crate::observe;
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -31,12 +31,20 @@ pub struct Tools<E> {
     pub surroundings: Mutex<Surroundings>,
 }
 
+/// A start that was made.
+pub struct Begun {
+    /// Of a pause, which is made by its start.
+    pub id: Option<RuntimeId>,
+    pub started: Started,
+    /// It has ended by now, as was seen when the start's answer was lost.
+    pub ended: Option<Observed>,
+}
+
 /// What became of a step.
 pub enum Outcome {
     Pulled(Result<Pulled, EngineError>),
     Created(Result<RuntimeId, EngineError>),
-    /// A pause comes with its id.
-    Started(Result<(Option<RuntimeId>, Started), EngineError>),
+    Started(Result<Begun, EngineError>),
     /// With what the engine says of the container after the die event failed to come. Ok(None): it is not there.
     Stopped(Result<Option<Observed>, EngineError>),
     Removed(Result<(), EngineError>),
@@ -55,10 +63,14 @@ pub async fn call<E: Engine>(
     let work = async {
         match &step {
             Step::Pull(index) => Outcome::Pulled(pull(&tools, &task.containers[*index].image).await),
-            Step::Pause => Outcome::Started(pause(&tools, &task).await.map(|(id, started)| (Some(id), started))),
+            Step::Pause => {
+                let begun = |(id, started)| Begun { id: Some(id), started, ended: None };
+                Outcome::Started(pause(&tools, &task).await.map(begun))
+            }
             Step::Create(index) => Outcome::Created(create(&tools, &task, *index, &state).await),
             Step::Start(index) | Step::Restart(index) => {
-                Outcome::Started(start(&tools, &task, id_of(&state, Which::At(*index))).await.map(|s| (None, s)))
+                let before = state.containers[*index].started_at;
+                Outcome::Started(start(&tools, &task, id_of(&state, Which::At(*index)), before).await)
             }
             Step::Stop { which, grace_ms } => Outcome::Stopped(stop(&tools, id_of(&state, *which), *grace_ms).await),
             Step::Remove(which) => {
@@ -196,9 +208,28 @@ async fn find<E: Engine>(tools: &Tools<E>, is: impl Fn(&Observed) -> bool) -> Re
     Ok(until_reached(|| counted("list", tools.engine.list())).await?.into_iter().find(|o| is(o)))
 }
 
-async fn start<E: Engine>(tools: &Tools<E>, task: &Assignment, id: &str) -> Result<Started, EngineError> {
+/// `before`: when it was started last, as is known.
+async fn start<E: Engine>(
+    tools: &Tools<E>,
+    task: &Assignment,
+    id: &str,
+    before: Option<Timestamp>,
+) -> Result<Begun, EngineError> {
     let _pass = tools.lanes.start(makes_network(task.network_mode)).await;
-    until_reached(|| counted("start", tools.engine.start(id))).await
+    let mut patience = Patience::new();
+    loop {
+        match counted("start", tools.engine.start(id)).await {
+            Err(error) if error.unreachable => patience.wait().await,
+            answer => return answer.map(|started| Begun { id: None, started, ended: None }),
+        }
+        // It may have been started and only the answer lost. One that has ended since, perhaps with the engine, must not run twice.
+        let ran = |o: &Observed| o.runtime_id == id && o.started_at.is_some_and(|at| before.is_none_or(|before| at > before));
+        if let Some(found) = find(tools, |o| ran(o) && o.state == ObservedState::Exited).await? {
+            let at = found.started_at.unwrap_or_else(|| tools.clock.now());
+            let (bindings, address, network) = (found.bindings.clone(), found.address.clone(), found.network.clone());
+            return Ok(Begun { id: None, started: Started { at, bindings, address, network }, ended: Some(found) });
+        }
+    }
 }
 
 async fn stop<E: Engine>(tools: &Tools<E>, id: &str, grace_ms: Millis) -> Result<Option<Observed>, EngineError> {

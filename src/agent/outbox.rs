@@ -38,6 +38,7 @@ struct Source {
     /// Not to be sent before this moment.
     not_before: Option<Timestamp>,
     retry_ms: Millis,
+    /// Nobody may ever take these lines: they must not hold up the others.
     refused: bool,
 }
 
@@ -122,12 +123,19 @@ impl Outbox {
         }
     }
 
-    pub fn refused(&mut self, source: &str, now: Timestamp) {
-        if let Some(source) = self.sources.get_mut(source) {
-            source.refused = true;
-            source.retry_ms = (source.retry_ms * 2).clamp(FIRST_RETRY_MS, LONGEST_RETRY_MS);
-            source.not_before = Some(now + source.retry_ms);
+    /// `wait`: no source's lines can be stored for now. Then none are let go: the outbox fills up, reading stops, and the engine's own
+    /// files keep what comes. True: this is the first refusal since lines of the source were last stored.
+    pub fn refused(&mut self, source: &str, wait: bool, now: Timestamp) -> bool {
+        let Some(source) = self.sources.get_mut(source) else { return false };
+        source.refused = !wait;
+        // One answer for each batch of the message: one refusal.
+        if source.sent_upto.take().is_none() {
+            return false;
         }
+        let first = source.retry_ms == 0;
+        source.retry_ms = (source.retry_ms * 2).clamp(FIRST_RETRY_MS, LONGEST_RETRY_MS);
+        source.not_before = Some(now + source.retry_ms);
+        first
     }
 
     /// A new connection: whatever was under way may be lost, so everything is due again.
@@ -191,18 +199,36 @@ mod tests {
         assert!(outbox.take(T0).is_some());
         outbox.reconnected();
         assert_eq!(firsts(outbox.take(T0)), [("a".into(), 0)]);
-        outbox.refused("a", T0);
+        assert!(outbox.refused("a", true, T0));
+        assert!(!outbox.refused("a", true, T0), "the answer for the message's second batch");
         assert_eq!((outbox.take(T0 + 999), outbox.wake_at()), (None, Some(T0 + 1_000)));
         assert!(outbox.take(T0 + 1_000).is_some());
-        outbox.refused("a", T0 + 1_000);
+        assert!(!outbox.refused("a", true, T0 + 1_000));
         assert_eq!(outbox.wake_at(), Some(T0 + 3_000));
+    }
+
+    #[test]
+    fn while_nothing_can_be_stored_every_line_waits() {
+        let mut outbox = Outbox::default();
+        let mut n = 0;
+        while outbox.has_room() {
+            outbox.add(batch("a", n, 1));
+            n += 1;
+            let now = T0 + n as i64 * LONGEST_RETRY_MS;
+            assert!(outbox.take(now).is_some());
+            outbox.refused("a", true, now);
+        }
+        assert_eq!((n, outbox.lost), (MOST_BATCHES as u64, 0));
+        let message = outbox.take(T0 + n as i64 * 2 * LONGEST_RETRY_MS).unwrap();
+        assert_eq!((message[0].first, message[0].lost_before), (0, 0));
     }
 
     #[test]
     fn it_is_bounded_and_a_refused_source_leaves_room_for_others() {
         let mut outbox = Outbox::default();
         outbox.add(batch("bad", 0, 1));
-        outbox.refused("bad", T0);
+        assert!(outbox.take(T0).is_some());
+        outbox.refused("bad", false, T0);
         for n in 1..1_000 {
             outbox.add(batch("bad", n, 1));
         }

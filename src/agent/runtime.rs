@@ -227,9 +227,10 @@ impl<E: Engine> Hub<E> {
                 self.outbox.stored(&points);
                 self.tools.engine.lines_stored(&points);
             }
-            ToAgent::LinesRefused { source, why } => {
-                tracing::warn!(source, why, "lines were not stored; they will be sent again");
-                self.outbox.refused(&source, self.tools.clock.now());
+            ToAgent::LinesRefused { source, why, wait } => {
+                if self.outbox.refused(&source, wait, self.tools.clock.now()) {
+                    tracing::warn!(source, why, "lines were not stored; they are sent again until they are");
+                }
             }
             // Dealt with by the loop.
             ToAgent::Refused { .. } => {}

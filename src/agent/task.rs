@@ -10,8 +10,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::Span;
 
 use super::adopt::{self, OOM};
-use super::calls::{Outcome, Tools, call, discard};
-use super::engine::{Engine, EngineError, Observed, ObservedState, RuntimeId, Started};
+use super::calls::{Begun, Outcome, Tools, call, discard};
+use super::engine::{Engine, EngineError, Observed, ObservedState, RuntimeId};
 use crate::decide::container::{self, Known, PAUSE, State, Step, Which, Work};
 use crate::model::link::{Assignment, Phase, TaskReport};
 use crate::model::task::Health;
@@ -257,12 +257,13 @@ impl<E: Engine> Runner<E> {
         }
     }
 
-    fn started(&mut self, which: Which, again: bool, result: Result<(Option<RuntimeId>, Started), EngineError>) {
+    fn started(&mut self, which: Which, again: bool, result: Result<Begun, EngineError>) {
         let early = self.early.remove(&which);
+        let now = self.tools.clock.now();
         let known = self.known(which);
         known.busy = None;
-        let (id, started) = match result {
-            Ok(started) => started,
+        let Begun { id, started, ended } = match result {
+            Ok(begun) => begun,
             Err(error) => return fail(known, &error),
         };
         known.phase = Phase::Running;
@@ -278,6 +279,8 @@ impl<E: Engine> Runner<E> {
         }
         if let Some(death) = early {
             end_known(known, death.exit_code, death.at, death.oom_killed);
+        } else if let Some(ended) = ended {
+            end_known(known, ended.exit_code, ended.finished_at.unwrap_or(now), ended.oom_killed);
         }
         if started.address.is_some() {
             self.state.address = started.address;

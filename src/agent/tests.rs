@@ -212,6 +212,18 @@ async fn an_engine_that_is_away_stops_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_whose_answer_was_lost_is_not_made_twice() {
+    let mut host = Host::new().await;
+    host.assign(1, &[task("once", vec![container("app", "sim/start@1s+exit:0@5s")])]).await;
+    host.pass(500).await;
+    host.engine.go_away(false);
+    host.pass(30_000).await;
+    host.engine.come_back();
+    let report = host.until_finished("once").await;
+    assert_eq!((report.containers[0].exit_code, host.engine.starts(&"once".into(), "app")), (Some(0), 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_that_is_older_than_what_is_known_is_not_believed() {
     let mut host = Host::new().await;
     let mortal = task("mortal", vec![container("app", "sim/exit:6@10100ms")]);
@@ -324,7 +336,7 @@ async fn every_line_is_stored_once_over_reconnections_refusals_and_restarts() {
             1 => {}
             2 => {
                 let source = batches[0].source.clone();
-                host.say(ToAgent::LinesRefused { source, why: "disk full".into() }).await;
+                host.say(ToAgent::LinesRefused { source, why: "disk full".into(), wait: true }).await;
                 host.until("sent again", |seen| !seen.lines.is_empty()).await;
                 points = store(&mut stored, &std::mem::take(&mut host.seen.lines));
             }

@@ -9,7 +9,7 @@ use super::client::Client;
 use super::screen::{self, Paint, span, status_ink};
 
 const EXAMPLES: &str = "\
-Exits with 0 when all is well and with 1 when nothing answers, or tasks cannot run yet.
+Exits with 0 when all is well and with 1 when nothing answers, tasks cannot run yet, or the disk takes no writes.
 
 Examples:
   beaufort health
@@ -32,7 +32,7 @@ pub async fn run(target: Target, args: HealthArgs) -> anyhow::Result<ExitCode> {
     } else {
         screen::say(&text(&health, client.endpoint(), Paint::stdout()))?;
     }
-    Ok(if status < 300 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if status < 300 && health["status"] != "degraded" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn text(health: &Value, endpoint: &str, paint: Paint) -> String {
@@ -50,6 +50,13 @@ fn text(health: &Value, endpoint: &str, paint: Paint) -> String {
     );
     if status == "starting" {
         text.push_str("its own agent is not connected yet: if that stays, Docker does not answer; the server's log says why\n");
+    }
+    if status == "degraded" {
+        let what: Vec<&str> = health["not_written"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        text.push_str(&format!(
+            "{} cannot be written to disk: make room on the data directory's disk; it goes on by itself, nothing needs a restart\n",
+            what.join(" and ")
+        ));
     }
     text
 }
@@ -69,5 +76,7 @@ mod tests {
         );
         health["status"] = json!("starting");
         assert!(text(&health, "http://h", Paint::off()).contains("Docker does not answer"));
+        (health["status"], health["not_written"]) = (json!("degraded"), json!(["state", "logs"]));
+        assert!(text(&health, "http://h", Paint::off()).contains("\nstate and logs cannot be written to disk: make room"));
     }
 }

@@ -8,6 +8,7 @@ mod alerts;
 mod apply;
 mod client;
 mod completion;
+mod datadir;
 mod ecs;
 mod events;
 mod failure;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use tokio_util::sync::CancellationToken;
 
+use super::datadir;
 use super::screen::{self, Ink, Paint};
 use super::server::{HostOptions, LogFormat, LogOptions, TokenOptions, WebhookOptions, default_data_dir, reach_docker};
 use super::signals::stop_on_signal;
@@ -179,7 +180,14 @@ async fn begin(
     let telemetry = otlp::init(json, false)?;
     // Before the stores are opened: from here on an end is an orderly one.
     let stop = stop_on_signal()?;
-    let core = Core::open(config, local_agent).await?;
+    let dir = config.data_dir.clone();
+    if let Some(dir) = &dir {
+        datadir::check(dir)?;
+    }
+    let core = Core::open(config, local_agent).await.map_err(|error| match &dir {
+        Some(dir) => datadir::explain(dir, error),
+        None => error,
+    })?;
     let running = app::start(core).await?;
     if !running.core.config.listen.ip().is_loopback() {
         tracing::warn!(address = %running.address, "whoever reaches this address can run containers here: clients are not authenticated");

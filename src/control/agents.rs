@@ -70,8 +70,10 @@ impl Hub {
             return tracing::debug!("a connection is closed on which no Hello came");
         };
         let instance = match self.register(*hello).await {
-            Ok(instance) => instance,
-            Err(why) => return drop(to.send(ToAgent::Refused { why }).await),
+            Ok(Ok(instance)) => instance,
+            Ok(Err(why)) => return drop(to.send(ToAgent::Refused { why }).await),
+            // No refusal either: the agent is right, and it tries again until there is room on our disk.
+            Err(error) => return tracing::warn!(%error, "an agent could not be registered; it tries again"),
         };
         let (id, over) = (instance.id.clone(), self.stop.child_token());
         if let Some(older) = self.lock().insert(id.clone(), over.clone()) {
@@ -92,21 +94,20 @@ impl Hub {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn register(&self, hello: Hello) -> Result<Instance, String> {
+    /// Inside: registered, or refused and why.
+    async fn register(&self, hello: Hello) -> Result<Result<Instance, String>, store::Error> {
         if hello.link_version != LINK_VERSION {
-            return Err(format!(
+            return Ok(Err(format!(
                 "this server speaks version {LINK_VERSION} of the agents' link and the agent version {}: update the older of the two",
                 hello.link_version
-            ));
+            )));
         }
         let skew = hello.at.since(self.control.clock.now());
         if skew.abs() > 60_000 {
             tracing::warn!(host = %hello.host_name, skew_ms = skew, "the agent's clock differs from the server's: set both by NTP");
         }
         let id = hello.instance.clone().unwrap_or_else(|| self.control.ids.instance());
-        let registered =
-            self.control.store.update(format!("register {id}"), move |tx| Ok::<_, store::Error>(register(tx, id, hello))).await;
-        registered.map_err(|e| e.to_string())?
+        self.control.store.update(format!("register {id}"), move |tx| Ok(register(tx, id, hello))).await
     }
 
     async fn disconnected(&self, id: InstanceId) {
@@ -376,7 +377,7 @@ impl Session {
                     }
                     stored.push(resume);
                 }
-                IngestResult::Refused { source, why } => refused.push(ToAgent::LinesRefused { source, why }),
+                IngestResult::Refused { source, why, wait } => refused.push(ToAgent::LinesRefused { source, why, wait }),
             }
         }
         for message in refused {

@@ -13,6 +13,8 @@ use crate::observe;
 use crate::store::{self, Change, State};
 
 const EVERY_MS: Millis = 30_000;
+/// While commits fail.
+const TRY_DISK_MS: Millis = 2_000;
 /// Rows that one pass forgets at most; the next pass goes on.
 const AT_ONCE: usize = 2_000;
 /// Application Auto Scaling keeps activities for six weeks.
@@ -39,12 +41,23 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || logs.tend()).await {
             tracing::warn!(%error, "old lines could not be forgotten; it is tried again");
         }
-        next = control.clock.now() + EVERY_MS;
+        // Whether the disk takes writes again is known by writing: others may have nothing to write for long.
+        let failing = control.store.stats().failing;
+        next = control.clock.now() + if failing { TRY_DISK_MS } else { EVERY_MS };
     }
 }
 
 pub async fn sweep(control: &Control) -> Result<(), store::Error> {
     let (now, keep) = (control.clock.now(), control.settings.keep_stopped_ms);
+    if control.store.stats().failing {
+        let again = |tx: &mut store::Tx| {
+            let any = tx.state().clusters.values().next().cloned();
+            any.into_iter().for_each(|cluster| tx.put((*cluster).clone()));
+            Ok::<_, store::Error>(())
+        };
+        control.store.update("the disk is tried again", again).await?;
+        tracing::info!("the state is written to disk again");
+    }
     if over(&control.store.snapshot(), now, keep).is_empty() {
         return Ok(());
     }

@@ -92,6 +92,34 @@ fn ourselves(page: &mut Page, app: &App, state: &State) {
     );
     page.family("beaufort_store_commit_seconds_total", Kind::Counter, "Time spent on commits.", [("", store.commit_seconds)]);
     let (metrics, logs) = (app.metrics.stats(), app.logs.stats());
+    let failing = [("state", store.failing), ("metrics", metrics.degraded), ("logs", logs.failing)];
+    page.family(
+        "beaufort_write_failing",
+        Kind::Gauge,
+        "1 while what is told cannot be written to disk: it is answered from memory, and changes are refused.",
+        failing.iter().map(|(what, failing)| (labels([("what", *what)]), f64::from(u8::from(*failing)))),
+    );
+    let errors = [
+        ("state", store.failed_commits),
+        ("metrics", metrics.wal_errors + metrics.checkpoint_errors),
+        ("logs", logs.write_errors),
+    ];
+    page.family(
+        "beaufort_write_errors_total",
+        Kind::Counter,
+        "Writes that the disk did not take; each is tried again or was refused to whoever asked.",
+        errors.iter().map(|(what, n)| (labels([("what", *what)]), *n as f64)),
+    );
+    let damaged = [
+        ("metrics", metrics.torn_bytes + metrics.damaged_bytes + metrics.damaged_chunks + metrics.damaged_parts),
+        ("logs", logs.torn_bytes + logs.damaged_bytes + logs.read_errors),
+    ];
+    page.family(
+        "beaufort_damage_total",
+        Kind::Counter,
+        "What was found damaged in the files: torn bytes at a start, and pieces that could not be read since. Our log names the files.",
+        damaged.iter().map(|(what, n)| (labels([("what", *what)]), *n as f64)),
+    );
     let dropped = [
         ("usage_samples", app.ingest.unknown_samples()),
         ("metric_points", metrics.dropped_points + metrics.refused_series_limit),

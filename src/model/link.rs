@@ -44,7 +44,13 @@ pub enum ToAgent {
     /// Up to and without `next`, the lines of these sources are durable.
     LinesStored(Vec<ResumePoint>),
     /// A batch could not be stored: why, and the agent keeps the lines and tries again.
-    LinesRefused { source: String, why: String },
+    LinesRefused {
+        source: String,
+        why: String,
+        /// Nothing is wrong with these lines: the control plane cannot store any for now, as with a full disk.
+        #[serde(default)]
+        wait: bool,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -177,6 +177,8 @@ pub struct Stats {
     /// One fsync each; updates that arrive together share one.
     pub commits: u64,
     pub failed_commits: u64,
+    /// The last commit could not be made durable.
+    pub failing: bool,
     pub commit_seconds: f64,
 }
 

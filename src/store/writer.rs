@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -113,6 +113,7 @@ pub(super) struct Counters {
     updates: AtomicU64,
     commits: AtomicU64,
     failed: AtomicU64,
+    failing: AtomicBool,
     commit_us: AtomicU64,
 }
 
@@ -122,6 +123,7 @@ impl Counters {
             updates: self.updates.load(Ordering::Relaxed),
             commits: self.commits.load(Ordering::Relaxed),
             failed_commits: self.failed.load(Ordering::Relaxed),
+            failing: self.failing.load(Ordering::Relaxed),
             commit_seconds: self.commit_us.load(Ordering::Relaxed) as f64 / 1e6,
         }
     }
@@ -244,6 +246,7 @@ impl Writer {
         self.shared.stats.commit_us.fetch_add(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
         let counter = if written.is_ok() { &self.shared.stats.commits } else { &self.shared.stats.failed };
         counter.fetch_add(1, Ordering::Relaxed);
+        self.shared.stats.failing.store(written.is_err(), Ordering::Relaxed);
         written?;
         self.publish(working);
         // Nobody watching is fine.

@@ -20,15 +20,14 @@ def newest(data, kind):
 
 def torn(path, rng):
     """A record that was being written and never acknowledged: its beginning, or whatever was in those sectors before."""
-    whole = path.read_bytes()
     kind = rng.randrange(3)
     if kind == 0:
         tail = rng.randbytes(rng.randrange(1, 5_000))
     elif kind == 1:
         tail = bytes(rng.randrange(1, 9_000))
     else:
-        # The beginning of the file again, as an old block of it may look: cut in the middle of a record.
-        tail = whole[: rng.randrange(1, min(len(whole), 60) + 1)][:-1] or b"\1"
+        # The beginning of a record of this very file, cut off in its head or right behind it.
+        tail = path.read_bytes()[: rng.randrange(1, 12)]
     with open(path, "ab") as f:
         f.write(tail)
     return f"{len(tail)} torn bytes behind {path.name}"

@@ -83,9 +83,9 @@ def stop(world, rng):
 
 
 def container(world, rng):
-    """A container that dies while nobody looks."""
+    """A service's container dies while nobody looks. (A task of RunTask would end with its container, and rightly so.)"""
     world.kill(*world.names)
-    rows = world.containers()
+    rows = [row for row in world.containers() if row["Labels"].get("beaufort.service")]
     if rows:
         world.docker.kill(rng.choice(rows)["Id"])
     world.start()

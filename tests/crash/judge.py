@@ -9,8 +9,6 @@ from ledger import ABSENT
 from world import Api, Breach, Docker, Doubt, Refused, until
 
 DRIP_GROUP = "/crash/drip"
-# A container of a task that the API calls STOPPED is on its way out for this long at most.
-MOMENT = 15.0
 SETTLE = 120.0
 
 
@@ -329,4 +327,4 @@ def seconds(value):
     return int(value) if isinstance(value, (int, float)) else int(time.mktime(time.strptime(value[:19], "%Y-%m-%dT%H:%M:%S")))
 
 
-__all__ = ["Breach", "Doubt", "Judge", "Watcher", "DRIP_GROUP", "MOMENT"]
+__all__ = ["Breach", "Doubt", "Judge", "Watcher", "DRIP_GROUP"]

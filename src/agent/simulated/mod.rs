@@ -192,13 +192,15 @@ impl SimulatedEngine {
         self.pass(start_ms).await;
         drop(guard);
         let now = self.clock.now();
-        let mut world = self.reach()?;
+        let mut world = self.world();
         if !world.containers.contains_key(id) {
             return Err(error("CannotStartContainerError", "no such container"));
         }
+        // Asked for before the engine went away: done, and only the answer is lost.
         world.start(id, now);
         world.hand_on();
-        Ok(world.answer_start(id))
+        drop(world);
+        Ok(self.reach()?.answer_start(id))
     }
 }
 

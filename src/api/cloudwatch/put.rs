@@ -39,7 +39,11 @@ pub async fn put_metric_data(cx: Cx, input: PutMetricDataInput) -> Result<(), Fa
         };
         data.push(read(&input.namespace, datum, &at, now)?);
     }
-    let outcome = cx.app.metrics.put(&data);
+    let outcome = cx.app.metrics.put_durably(&data);
+    if outcome.unlogged > 0 {
+        let rule = "make room on the disk of the data directory, then put them again";
+        return Err(errors::internal(format!("The data were not stored: the metrics cannot be written to disk; {rule}.")));
+    }
     if outcome.accepted < data.len() as u64 {
         let refused = data.len() as u64 - outcome.accepted;
         return Err(errors::internal(format!("{refused} of {} data were not stored: there are too many metrics.", data.len())));

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::errors::{CONFLICT, invalid};
 use super::shapes::{Failure, Given, PropagateTags, missing, network_gaps, says};
 use super::tasks_shapes::{TaskShape, shape};
-use super::tokens::{Known, Tokens, fingerprint};
+use super::tokens::{KEPT_MS, Known, Tokens, fingerprint};
 use super::{ask, definitions, instances, update};
 use crate::api::{App, Cx};
 use crate::decide::{definition, placement};
+use crate::ids::task_of_token;
 use crate::model::definition::{NetworkMode, TaskDefinition};
 use crate::model::instance::InstanceStatus;
 use crate::model::placement::{PlacementConstraint, PlacementStrategy};
@@ -57,6 +58,9 @@ struct Asked {
     launch_type: LaunchType,
 }
 
+/// Of one RunTask.
+const MOST_TASKS: usize = 10;
+
 /// The same, with the rows that it names.
 struct Ready {
     cluster: ClusterName,
@@ -67,7 +71,7 @@ struct Ready {
 
 pub async fn run(cx: Cx, input: RunTaskInput, tokens: Arc<Tokens>) -> Result<TasksOutput, Fault> {
     let count = input.count.unwrap_or(1);
-    if !(1..=10).contains(&count) {
+    if !(1..=MOST_TASKS as i32).contains(&count) {
         return Err(invalid(format!("Invalid count: {count}. It must be between 1 and 10.")));
     }
     ask::check_token(input.client_token.as_deref(), 64)?;
@@ -113,13 +117,29 @@ pub async fn run(cx: Cx, input: RunTaskInput, tokens: Arc<Tokens>) -> Result<Tas
                 Known::Different => return Err(already_used()),
                 Known::New => {}
             }
+            if let Some(made) = made_before(tx, &ready.cluster, token) {
+                let same = made.len() <= count as usize
+                    && made.iter().all(|id| tx.state().tasks.get(id).is_some_and(|t| t.definition == ready.definition.key));
+                if !same {
+                    return Err(already_used());
+                }
+                memory.remember(&ready.cluster, token, request, made.clone(), tx.now);
+                return Ok(Ran { output: again(tx.state(), app, &made), remembered: None });
+            }
         }
         if !tx.state().instances_of_cluster(&ready.cluster).any(|i| i.status == InstanceStatus::Active) {
             return Err(invalid("No Container Instances were found in your cluster."));
         }
         let reason = asked_by_user(format!("RunTask asked for {count} of {}", ready.definition.key));
         let launch = launch(&asked, &ready, count as u32, &constraints, &strategy, reason);
-        let launched = schedule::launch(tx, &app.ids, &launch);
+        let launched = match &token {
+            Some(token) => {
+                let first = first_free(tx.state(), &ready.cluster, token);
+                let names = (first..first + MOST_TASKS).map(|n| task_of_token(&ready.cluster, token, n));
+                schedule::launch(tx, &app.ids.naming(names), &launch)
+            }
+            None => schedule::launch(tx, &app.ids, &launch),
+        };
         observe::placements(launched.tasks.len(), launched.refused as usize);
         let remembered = token.map(|token| {
             let made = launched.tasks.iter().map(|t| t.id.clone()).collect();
@@ -130,6 +150,24 @@ pub async fn run(cx: Cx, input: RunTaskInput, tokens: Arc<Tokens>) -> Result<Tas
     })
     .await;
     forget_unless_made(result, &cx, &tokens, input.cluster.as_deref(), input.client_token.as_deref(), request)
+}
+
+/// A token's tasks of one day are named by their numbers from a multiple of [`MOST_TASKS`] on, those of a later use by the next ones.
+/// This is the first of a use that no task is left of.
+fn first_free(state: &State, cluster: &ClusterName, token: &str) -> usize {
+    // All of them: the first may be forgotten while another still runs.
+    let is_free =
+        |first: &usize| (*first..first + MOST_TASKS).all(|n| !state.tasks.contains_key(&task_of_token(cluster, token, n)));
+    (0..).step_by(MOST_TASKS).find(is_free).unwrap_or_default()
+}
+
+/// The tasks that this token made, when a restart has forgotten the token: it forgets no task.
+fn made_before(tx: &Tx, cluster: &ClusterName, token: &str) -> Option<Vec<TaskId>> {
+    let first = first_free(tx.state(), cluster, token).checked_sub(MOST_TASKS)?;
+    let names = (first..first + MOST_TASKS).map(|n| task_of_token(cluster, token, n));
+    let made: Vec<TaskId> = names.filter(|id| tx.state().tasks.contains_key(id)).collect();
+    let at = made.first().and_then(|id| tx.state().tasks.get(id))?.created_at;
+    (tx.now.since(at) <= KEPT_MS).then_some(made)
 }
 
 /// What came of a RunTask inside of its update.

@@ -1,6 +1,7 @@
 //! RunTask's client tokens: the same token with the same request answers the tasks that it made the first time.
 //!
-//! Kept in memory only, so a token is forgotten when Beaufort restarts. AWS keeps one "for up to 24 hours".
+//! Kept in memory only. Over a restart the tasks themselves tell: those of a token are named after it ([`crate::ids::task_of_token`]),
+//! for as long as a stopped task is kept. AWS keeps a token "for up to 24 hours".
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::model::{ClusterName, Millis, TaskId, Timestamp};
 
-const KEPT_MS: Millis = 24 * 60 * 60 * 1000;
+pub const KEPT_MS: Millis = 24 * 60 * 60 * 1000;
 const MOST: usize = 10_000;
 
 type Key = (ClusterName, String);

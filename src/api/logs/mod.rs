@@ -55,7 +55,7 @@ fn refused(error: Error) -> Fault {
         Error::NoGroup | Error::NoStream => &NOT_FOUND,
         Error::GroupExists | Error::StreamExists => &EXISTS,
         Error::LimitExceeded => &LIMIT,
-        Error::Overloaded | Error::Format(_) | Error::Io(_) => &UNAVAILABLE,
+        Error::Overloaded | Error::Format(_) | Error::Damaged(_) | Error::Io(_) => &UNAVAILABLE,
     };
     Fault::new(code, error.to_string())
 }

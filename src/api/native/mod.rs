@@ -136,13 +136,23 @@ pub(super) fn ok(value: &impl Serialize) -> Answer {
     Answer { status: 200, content_type: "application/json", body: body.into() }
 }
 
-/// 200 once the API answers and this process's own agent, if it has one, is registered and connected.
+/// 200 once the API answers and this process's own agent, if it has one, is registered and connected. `degraded`: what is asked is
+/// answered, but something could not be written to disk the last time that it was tried.
 fn health(app: &App) -> Answered {
     let state = app.store.snapshot();
     let connected = state.instances.values().filter(|i| i.agent_connected).count();
     let ready = app.local_instance.as_ref().is_none_or(|id| state.instances.get(id).is_some_and(|i| i.agent_connected));
+    let failing =
+        [("state", app.store.stats().failing), ("metrics", app.metrics.stats().degraded), ("logs", app.logs.stats().failing)];
+    let failing: Vec<&str> = failing.into_iter().filter(|(_, failing)| *failing).map(|(what, _)| what).collect();
+    let status = match (ready, failing.is_empty()) {
+        (false, _) => "starting",
+        (true, false) => "degraded",
+        (true, true) => "ok",
+    };
     let answer = ok(&json!({
-        "status": if ready { "ok" } else { "starting" },
+        "status": status,
+        "not_written": failing,
         "version": env!("CARGO_PKG_VERSION"),
         "installation": app.store.installation(),
         "region": app.home.region,

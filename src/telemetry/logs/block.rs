@@ -11,7 +11,7 @@ use crate::model::log::LogEvent;
 
 /// `magic stream first count min max raw length crc`, little-endian, in front of each block of a segment.
 pub const HEADER: usize = 4 + 8 + 8 + 4 + 8 + 8 + 4 + 4 + 4;
-const MAGIC: u32 = 0x4b4c_4642;
+pub const MAGIC: u32 = 0x4b4c_4642;
 /// zstd's fastest ordinary level: 128 KiB of log lines take a third of a millisecond.
 const LEVEL: i32 = 1;
 

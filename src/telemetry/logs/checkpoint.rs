@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::state::{Op, Source, State};
-use super::wal::sync_dir;
+use super::wal::{numbered, sync_dir};
 use crate::model::Timestamp;
 
 #[derive(Default, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Snapshot {
     pub wal: u64,
     /// The first segment of which the end was perhaps not synced.
     pub segment: u64,
+    /// Up to here that one was synced.
+    #[serde(default)]
+    pub segment_length: u64,
     next_stream: u64,
     groups: Vec<SavedGroup>,
     sources: HashMap<String, Source>,
@@ -48,7 +51,8 @@ struct SavedStream {
 const FORMAT: u32 = 1;
 const NAME: &str = "snapshot.json";
 
-pub fn take(state: &State, wal: u64, segment: u64) -> Snapshot {
+/// `segment`: the one that is written, and how long it is by now.
+pub fn take(state: &State, wal: u64, (segment, segment_length): (u64, u64)) -> Snapshot {
     let groups = state
         .groups
         .iter()
@@ -73,7 +77,15 @@ pub fn take(state: &State, wal: u64, segment: u64) -> Snapshot {
                 .collect(),
         })
         .collect();
-    Snapshot { format: FORMAT, wal, segment, next_stream: state.next_stream, groups, sources: state.sources.clone() }
+    Snapshot {
+        format: FORMAT,
+        wal,
+        segment,
+        segment_length,
+        next_stream: state.next_stream,
+        groups,
+        sources: state.sources.clone(),
+    }
 }
 
 pub fn save(dir: &Path, snapshot: &Snapshot) -> Result<(), Error> {
@@ -89,13 +101,30 @@ pub fn save(dir: &Path, snapshot: &Snapshot) -> Result<(), Error> {
 pub fn load(dir: &Path) -> Result<Snapshot, Error> {
     let text = match fs::read(dir.join(NAME)) {
         Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Snapshot::default()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            // It is there before the first line is taken: without it the lines would be nobody's.
+            for prefix in ["wal-", "seg-"] {
+                for number in numbered(dir, prefix)? {
+                    if fs::metadata(dir.join(format!("{prefix}{number:016}")))?.len() > 0 {
+                        return Err(Error::Damaged(format!("{} (it is missing, and lines are there)", dir.join(NAME).display())));
+                    }
+                }
+            }
+            return Ok(Snapshot::default());
+        }
         Err(e) => return Err(e.into()),
     };
-    let snapshot: Snapshot = serde_json::from_slice(&text).map_err(std::io::Error::other)?;
-    if snapshot.format != FORMAT {
-        return Err(Error::Format(snapshot.format));
+    /// Read first: a newer one may hold what this version has no name for.
+    #[derive(Deserialize)]
+    struct Head {
+        format: u32,
     }
+    let damaged = |e: serde_json::Error| Error::Damaged(format!("{} ({e})", dir.join(NAME).display()));
+    let head: Head = serde_json::from_slice(&text).map_err(damaged)?;
+    if head.format > FORMAT {
+        return Err(Error::Format(head.format));
+    }
+    let snapshot: Snapshot = serde_json::from_slice(&text).map_err(damaged)?;
     Ok(snapshot)
 }
 

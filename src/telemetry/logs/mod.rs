@@ -23,7 +23,7 @@ mod write;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::Serialize;
@@ -53,8 +53,10 @@ pub enum Error {
     LimitExceeded,
     #[error("The store holds too many unwritten lines; the disk may be full or slow.")]
     Overloaded,
-    #[error("The log store was written in format {0}, which this version does not know.")]
+    #[error("The log store is of a newer format ({0}) than this Beaufort reads: start the newer binary, or another --data-dir")]
     Format(u32),
+    #[error("The log store's file {0} is damaged: restore it from a backup, or move the directory logs away to begin with none")]
+    Damaged(String),
     #[error("The log store cannot read or write: {0}")]
     Io(Arc<std::io::Error>),
 }
@@ -120,8 +122,12 @@ pub struct Stats {
     /// Events that PutLogEvents left out because of their time, and told its caller.
     pub rejected_events: u64,
     pub write_errors: u64,
+    /// The disk did not take the last write.
+    pub failing: bool,
     pub read_errors: u64,
     pub torn_bytes: u64,
+    /// Bytes of what was stored once and cannot be read any more.
+    pub damaged_bytes: u64,
     /// Blocks dropped because of the store's own bound, not of retention.
     pub evicted_blocks: u64,
     pub syncs: u64,
@@ -140,8 +146,10 @@ struct Counters {
     refused: AtomicU64,
     rejected: AtomicU64,
     write_errors: AtomicU64,
+    failing: AtomicBool,
     read_errors: AtomicU64,
     torn: AtomicU64,
+    damaged: AtomicU64,
     evicted: AtomicU64,
 }
 
@@ -213,8 +221,10 @@ impl LogStore {
             refused_lines: count(&self.counters.refused),
             rejected_events: count(&self.counters.rejected),
             write_errors: count(&self.counters.write_errors),
+            failing: self.counters.failing.load(Ordering::Relaxed),
             read_errors: count(&self.counters.read_errors),
             torn_bytes: count(&self.counters.torn),
+            damaged_bytes: count(&self.counters.damaged),
             evicted_blocks: count(&self.counters.evicted),
             syncs,
             wal_bytes,
@@ -240,7 +250,9 @@ fn recover(dir: &Path, counters: &Counters) -> Result<(Writer, State), Error> {
     let snapshot = checkpoint::load(dir)?;
     let first_wal = snapshot.wal;
     let mut found: HashMap<u64, Vec<Block>> = HashMap::new();
-    let (segments, cut) = Segments::open(dir, snapshot.segment, |stream, block| found.entry(stream).or_default().push(block))?;
+    let (segments, cut, mut damaged) = Segments::open(dir, (snapshot.segment, snapshot.segment_length), |stream, block| {
+        found.entry(stream).or_default().push(block)
+    })?;
     for blocks in found.values_mut() {
         // A block that was being moved to another segment is there twice.
         blocks.sort_by_key(|b| b.summary.first);
@@ -257,15 +269,20 @@ fn recover(dir: &Path, counters: &Counters) -> Result<(Writer, State), Error> {
     let mut last = first_wal;
     for number in wal::numbered(dir, "wal-")?.into_iter().filter(|n| *n >= first_wal) {
         last = number;
-        torn += wal::replay(dir, number, |record| match record {
+        let replayed = wal::replay(dir, number, |record, after_damage| match record {
+            // What was damaged may have made what this would take away.
+            Record::Op(op) if after_damage && op.takes_away() => {}
             Record::Op(op) => state.apply(&op),
             Record::Lines(lines) => {
                 state.append(&lines);
             }
         })?;
+        torn += replayed.torn;
+        damaged += replayed.damaged;
     }
     // Blocks of streams that were deleted: dead weight until their segment goes.
     state.unclaimed = HashMap::new();
     counters.torn.store(torn, Ordering::Relaxed);
+    counters.damaged.store(damaged, Ordering::Relaxed);
     Ok((Writer { wal: Some(Wal::begin(dir, last + 1)?), segments }, state))
 }

@@ -124,20 +124,31 @@ impl Run {
             Run::Open(summary, _) => summary,
         }
     }
-    /// Calls `each` with every event's number.
-    fn walk(&self, mut each: impl FnMut(u64, super::block::RawEvent)) -> Result<(), Error> {
+    /// Calls `each` with every event's number. In place of events that are damaged comes one that says so: a reader gets past them
+    /// and knows of them. True: there were such.
+    fn walk(&self, mut each: impl FnMut(u64, super::block::RawEvent)) -> Result<bool, Error> {
         let loaded;
         let bytes: &[u8] = match self {
-            Run::Sealed(block) => {
-                loaded = block.load()?;
-                &loaded
-            }
+            Run::Sealed(block) => match block.load() {
+                Ok(bytes) => {
+                    loaded = bytes;
+                    &loaded
+                }
+                Err(Error::Damaged(which)) => {
+                    let Summary { first, count, min, .. } = block.summary;
+                    let message =
+                        format!("[beaufort: {count} lines cannot be read any more, as {which} of the log store is damaged]");
+                    each(first, super::block::RawEvent { at: min, ingested: min, message: &message });
+                    return Ok(true);
+                }
+                Err(e) => return Err(e),
+            },
             Run::Open(_, bytes) => bytes,
         };
         for (number, event) in (self.summary().first..).zip(Events::of(bytes)) {
             each(number, event);
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -278,10 +289,11 @@ impl LogStore {
         Ok(found)
     }
 
-    fn noted(&self, walked: Result<(), Error>) -> Result<(), Error> {
-        walked.inspect_err(|_| {
+    fn noted(&self, walked: Result<bool, Error>) -> Result<(), Error> {
+        if !matches!(walked, Ok(false)) {
             self.counters.read_errors.fetch_add(1, Ordering::Relaxed);
-        })
+        }
+        walked.map(drop)
     }
 }
 

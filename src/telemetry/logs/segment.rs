@@ -1,6 +1,7 @@
 //! Segment files: sealed blocks one after another, each behind its header, so that the index of a segment is read off its
 //! headers. Without a directory the blocks stay in memory.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -17,6 +18,7 @@ pub struct Block {
     pub summary: Summary,
     pub raw: u32,
     pub length: u32,
+    pub crc: u32,
     pub place: Place,
 }
 
@@ -46,13 +48,20 @@ struct Segment {
 }
 
 impl Block {
-    /// The events' bytes, checked by length and by zstd.
+    /// The events' bytes. `Damaged` when they are no longer what was written.
     pub fn load(&self) -> Result<Arc<[u8]>, Error> {
         match &self.place {
             Place::Memory(body) => block::unseal(body, self.raw),
-            Place::Disk { file, at, .. } => {
+            Place::Disk { segment, file, at } => {
+                let damaged = || Error::Damaged(format!("seg-{segment:016} at {at}"));
                 let mut body = vec![0; self.length as usize];
-                file.read_exact_at(&mut body, at + HEADER as u64)?;
+                file.read_exact_at(&mut body, at + HEADER as u64).map_err(|e| match e.kind() {
+                    std::io::ErrorKind::UnexpectedEof => damaged(),
+                    _ => e.into(),
+                })?;
+                if block::crc(&body) != self.crc {
+                    return Err(damaged());
+                }
                 block::unseal(&body, self.raw)
             }
         }
@@ -77,35 +86,54 @@ impl Segments {
         Segments::default()
     }
 
-    /// Reads the headers of every segment. Blocks from segment `unsure` on were perhaps never synced, so their bodies are
-    /// checked too and the file is cut at the first damaged one: the write-ahead log still has what was behind it.
-    pub fn open(dir: &Path, unsure: u64, mut found: impl FnMut(u64, Block)) -> Result<(Segments, u64), Error> {
+    /// Reads the headers of every segment. `synced`: a segment, and how much of it is known to be on the disk; what follows was perhaps
+    /// never synced, so there bodies are checked too and the file is cut at the first damaged one: the write-ahead log still has what
+    /// was behind it. Answers the bytes that were cut, and those that are damaged though they were synced.
+    pub fn open(dir: &Path, synced: (u64, u64), mut found: impl FnMut(u64, Block)) -> Result<(Segments, u64, u64), Error> {
         let mut segments = Segments { dir: Some(dir.to_owned()), ..Segments::default() };
-        let mut cut = 0;
+        let (mut cut, mut damaged) = (0, 0);
         for number in numbered(dir, "seg-")? {
             let file = Arc::new(OpenOptions::new().read(true).write(true).open(path(dir, number))?);
             let size = file.metadata()?.len();
+            let sure = match number.cmp(&synced.0) {
+                Ordering::Less => size,
+                Ordering::Equal => synced.1.min(size),
+                Ordering::Greater => 0,
+            };
             let mut at = 0;
-            while let Some(header) = header_at(&file, at, size, number >= unsure)? {
-                let place = Place::Disk { segment: number, file: file.clone(), at };
-                found(header.stream, Block { summary: header.summary, raw: header.raw, length: header.length, place });
-                at += HEADER as u64 + u64::from(header.length);
+            while at < size {
+                if let Some(header) = header_at(&file, at, size, at >= sure)? {
+                    let place = Place::Disk { segment: number, file: file.clone(), at };
+                    let Header { summary, raw, length, crc, .. } = header;
+                    found(header.stream, Block { summary, raw, length, crc, place });
+                    at += HEADER as u64 + u64::from(length);
+                    continue;
+                }
+                if at >= sure {
+                    break;
+                }
+                // Left as it is, for whoever wants to look at it.
+                let next = next_header(&file, at + 1, size)?.unwrap_or(size);
+                tracing::error!(
+                    path = %path(dir, number).display(), at, bytes = next - at,
+                    "a segment of the log store is damaged: the lines that were there are lost, those behind it are not. \
+                     Look at the disk (dmesg, smartctl)"
+                );
+                damaged += next - at;
+                at = next;
             }
             if at < size {
                 cut += size - at;
-                // A damaged synced segment is left as it is, for whoever wants to look at it.
-                if number >= unsure {
-                    file.set_len(at)?;
-                }
+                file.set_len(at)?;
             }
-            segments.files.insert(number, Segment { file, length: at.max(if number >= unsure { 0 } else { size }), dirty: true });
+            segments.files.insert(number, Segment { file, length: at, dirty: true });
             segments.current = number;
         }
-        Ok((segments, cut))
+        Ok((segments, cut, damaged))
     }
 
     pub fn append(&mut self, header: &Header, body: Vec<u8>, segment_bytes: u64) -> Result<Block, Error> {
-        let made = |place| Block { summary: header.summary, raw: header.raw, length: header.length, place };
+        let made = |place| Block { summary: header.summary, raw: header.raw, length: header.length, crc: header.crc, place };
         let Some(dir) = &self.dir else { return Ok(made(Place::Memory(body.into()))) };
         if self.files.get(&self.current).is_none_or(|s| s.length >= segment_bytes) {
             let number = self.current + 1;
@@ -135,8 +163,9 @@ impl Segments {
         Ok(())
     }
 
-    pub fn current(&self) -> u64 {
-        self.current
+    /// The segment that is written, and its length.
+    pub fn current(&self) -> (u64, u64) {
+        (self.current, self.files.get(&self.current).map_or(0, |s| s.length))
     }
 
     pub fn bytes(&self) -> u64 {
@@ -155,6 +184,19 @@ impl Segments {
         }
         Ok(())
     }
+}
+
+/// Where the next whole block begins, from `from` on.
+fn next_header(file: &File, from: u64, size: u64) -> Result<Option<u64>, Error> {
+    let mut rest = vec![0; size.saturating_sub(from) as usize];
+    file.read_exact_at(&mut rest, from)?;
+    let magic = block::MAGIC.to_le_bytes();
+    for at in 0..rest.len().saturating_sub(HEADER) {
+        if rest[at..].starts_with(&magic) && header_at(file, from + at as u64, size, true)?.is_some() {
+            return Ok(Some(from + at as u64));
+        }
+    }
+    Ok(None)
 }
 
 fn header_at(file: &File, at: u64, size: u64, check: bool) -> Result<Option<Header>, Error> {

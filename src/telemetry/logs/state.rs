@@ -58,6 +58,12 @@ pub enum Op {
     Reset,
 }
 
+impl Op {
+    pub fn takes_away(&self) -> bool {
+        matches!(self, Op::DeleteGroup { .. } | Op::DeleteStream { .. } | Op::Expire { .. } | Op::ForgetSource { .. } | Op::Reset)
+    }
+}
+
 #[derive(Default)]
 pub struct State {
     pub groups: BTreeMap<String, Group>,

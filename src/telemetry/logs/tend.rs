@@ -77,10 +77,13 @@ impl LogStore {
             if bytes * 2 >= length && bytes > 0 {
                 continue;
             }
-            for (stream, block) in blocks {
-                self.rewrite(writer, stream, &block)?;
+            // A damaged one stays as it is, for whoever can mend it.
+            let moved = blocks.into_iter().try_for_each(|(stream, block)| self.rewrite(writer, stream, &block));
+            match moved {
+                Ok(()) => empty.push(number),
+                Err(Error::Damaged(_)) => {}
+                Err(e) => return Err(e),
             }
-            empty.push(number);
         }
         if !empty.is_empty() {
             // The copies, and the record that the rest is gone, before the originals go.

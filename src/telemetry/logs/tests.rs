@@ -378,3 +378,73 @@ fn groups_and_streams_are_listed_in_order() {
     assert_eq!(streams(&StreamQuery { after: Some((START + 7, "middle")), ..by_time }), ("early".to_owned(), false));
     assert_eq!(streams(&StreamQuery { prefix: Some("m"), limit: 2, ..Default::default() }).0, "middle");
 }
+
+fn turn_over(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 0x55;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn damage_inside_the_log_costs_what_was_there_and_is_told() {
+    let dir = Dir::new();
+    let (store, _) = open(Some(&dir.0), Limits::default());
+    store.ingest(vec![batch("a", "s", 0, 5)]);
+    let (path, before) = (dir.newest("wal-"), store.stats().wal_bytes as usize);
+    store.ingest(vec![batch("b", "s", 0, 5)]);
+    store.ingest(vec![batch("c", "s2", 0, 5)]);
+    store.delete_group("g").unwrap();
+    drop(store);
+    turn_over(&path, before + 20);
+    let (store, _) = open(Some(&dir.0), Limits::default());
+    assert_eq!((messages(&store, "s"), messages(&store, "s2")), (expected("a", 5), expected("c", 5)));
+    let stats = store.stats();
+    assert!(stats.damaged_bytes > 0 && stats.torn_bytes == 0, "{stats:?}");
+    assert!(path.with_extension("damaged").exists(), "the file itself is kept for whoever can mend it");
+    drop(store);
+    assert_eq!(open(Some(&dir.0), Limits::default()).0.stats().damaged_bytes, 0, "told once");
+}
+
+#[test]
+fn damage_in_a_segment_is_told_to_its_readers() {
+    for (what, at) in [("a header", 0), ("a body", block::HEADER + 3)] {
+        let dir = Dir::new();
+        let (store, _) = open(Some(&dir.0), Limits { block_bytes: 100, segment_bytes: 300, ..small() });
+        for n in 0..8 {
+            store.ingest(vec![batch("a", "s", n * 5, 5)]);
+        }
+        drop(store);
+        // Once more, so that the first segments are known to be synced.
+        drop(open(Some(&dir.0), small()));
+        turn_over(&dir.0.join(format!("seg-{:016}", 1)), at);
+        let (store, _) = open(Some(&dir.0), small());
+        let mut found = messages(&store, "s");
+        if at > 0 {
+            let told = found.remove(0);
+            let lost = 40 - found.len();
+            assert!(told.starts_with(&format!("[beaufort: {lost} lines cannot be read any more, as seg-")), "{told:?}");
+        }
+        assert!((20..40).contains(&found.len()) && expected("a", 40).ends_with(&found), "{what}: {found:?}");
+        let stats = store.stats();
+        assert!(stats.damaged_bytes + stats.read_errors > 0, "{what}: {stats:?}");
+    }
+}
+
+#[test]
+fn lines_without_their_snapshot_are_not_taken_for_nothing() {
+    let dir = Dir::new();
+    drop(open(Some(&dir.0), small()));
+    fs::remove_file(dir.0.join("snapshot.json")).unwrap();
+    let (store, _) = open(Some(&dir.0), small());
+    store.ingest(vec![batch("a", "s", 0, 5)]);
+    drop(store);
+    fs::rename(dir.0.join("snapshot.json"), dir.0.join("elsewhere")).unwrap();
+    let again = |dir: &Dir| LogStore::open(Some(&dir.0), ManualClock::at(Timestamp(START)), small()).err().unwrap().to_string();
+    assert!(again(&dir).contains("snapshot.json (it is missing, and lines are there) is damaged: restore it from a backup"));
+    fs::write(dir.0.join("snapshot.json"), r#"{"format":2,"new":true}"#).unwrap();
+    assert!(again(&dir).contains("is of a newer format (2)"));
+    fs::write(dir.0.join("snapshot.json"), "{").unwrap();
+    assert!(again(&dir).contains("is damaged"));
+    fs::rename(dir.0.join("elsewhere"), dir.0.join("snapshot.json")).unwrap();
+    assert_eq!(messages(&open(Some(&dir.0), small()).0, "s"), expected("a", 5));
+}

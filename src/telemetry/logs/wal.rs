@@ -122,21 +122,59 @@ impl Wal {
     }
 }
 
-/// Gives every whole record of file `number` to `apply`; answers how many bytes behind them were torn.
-pub fn replay(dir: &Path, number: u64, mut apply: impl FnMut(Record)) -> Result<u64, Error> {
-    let bytes = fs::read(path(dir, number))?;
-    let mut cursor = Cursor(&bytes);
-    loop {
-        let left = cursor.0.len() as u64;
-        let record = cursor.u32().zip(cursor.u32()).filter(|(length, _)| *length <= MAX_RECORD).and_then(|(length, sum)| {
-            let payload = cursor.bytes(length as usize)?;
-            (crc(payload) == sum).then(|| read(payload)).flatten()
-        });
-        match record {
-            Some(record) => apply(record),
-            None => return Ok(left),
+/// What replaying a file came upon, in bytes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Behind the last whole record: what a crash interrupts, and nobody was told to be stored.
+    pub torn: u64,
+    /// Before whole records: no crash does that. What was there is lost.
+    pub damaged: u64,
+}
+
+/// Gives every whole record of file `number` to `apply`, with whether damage came before it. A damaged file is also kept beside.
+pub fn replay(dir: &Path, number: u64, mut apply: impl FnMut(Record, bool)) -> Result<Replayed, Error> {
+    let path = path(dir, number);
+    let bytes = fs::read(&path)?;
+    let (mut at, mut damaged) = (0, 0);
+    while at < bytes.len() {
+        if let Some((record, length)) = record_at(&bytes[at..]) {
+            apply(record, damaged > 0);
+            at += length;
+            continue;
+        }
+        match (at + 1..bytes.len()).find(|next| record_at(&bytes[*next..]).is_some()) {
+            Some(next) => {
+                tracing::error!(
+                    path = %path.display(), at, bytes = next - at,
+                    "a file of the log store is damaged: the lines that were there are lost, those behind it are not. The file is kept \
+                     beside as .damaged; look at the disk (dmesg, smartctl)"
+                );
+                damaged += next - at;
+                at = next;
+            }
+            None => break,
         }
     }
+    let torn = bytes.len() - at;
+    if torn > 0 {
+        tracing::warn!(path = %path.display(), bytes = torn, "the torn end of a file of the log store was cut: nothing of it was acknowledged");
+    }
+    if damaged > 0 {
+        // Told already; without room for a copy there is none.
+        let _ = fs::copy(&path, path.with_extension("damaged"));
+    }
+    Ok(Replayed { torn: torn as u64, damaged: damaged as u64 })
+}
+
+/// The record that begins here, and its whole length.
+fn record_at(bytes: &[u8]) -> Option<(Record, usize)> {
+    let mut cursor = Cursor(bytes);
+    let (length, sum) = (cursor.u32().filter(|length| (1..=MAX_RECORD).contains(length))?, cursor.u32()?);
+    let payload = cursor.bytes(length as usize)?;
+    if !matches!(payload[0], OP | LINES) || crc(payload) != sum {
+        return None;
+    }
+    Some((read(payload)?, length as usize + 8))
 }
 
 pub fn write_op(out: &mut Vec<u8>, op: &Op) -> Result<(), Error> {

@@ -33,7 +33,8 @@ pub enum IngestResult {
     /// Durable up to and without the resume point's `next`. `events` and `bytes` (of messages) are what this batch added.
     Stored { resume: ResumePoint, events: u64, bytes: u64 },
     /// Not stored, the agent keeps the lines.
-    Refused { source: String, why: String },
+    /// `wait`: nothing can be stored for now, whosever lines they are.
+    Refused { source: String, why: String, wait: bool },
 }
 
 /// A write that waits for its commit.
@@ -116,11 +117,13 @@ impl LogStore {
                     IngestResult::Stored { resume, events: events.into(), bytes: new.map(|e| e.message.len() as u64).sum() }
                 }
                 Ok(Done { resume: None, .. }) => {
-                    IngestResult::Refused { source: batch.source.clone(), why: "The source was forgotten meanwhile.".to_owned() }
+                    let why = "The source was forgotten meanwhile.".to_owned();
+                    IngestResult::Refused { source: batch.source.clone(), why, wait: false }
                 }
                 Err(e) => {
                     self.counters.refused.fetch_add(batch.events.len() as u64, Ordering::Relaxed);
-                    IngestResult::Refused { source: batch.source.clone(), why: e.to_string() }
+                    let wait = matches!(e, Error::Io(_)) || matches!(e, Error::Overloaded) && p.bytes.len() <= MAX_BATCH;
+                    IngestResult::Refused { source: batch.source.clone(), why: e.to_string(), wait }
                 }
             }
         };
@@ -172,12 +175,18 @@ impl LogStore {
         let mut records = Vec::new();
         let mut planned: Vec<(&Arc<Pending>, Result<Lines, Error>)> = Vec::with_capacity(all.len());
         let mut overlay = Overlay::default();
+        let mut held: HashMap<&str, Error> = HashMap::new();
         for pending in all {
+            let source = pending.lines.as_ref().map(|batch| batch.source.as_str());
             let made = match &pending.lines {
-                Some(batch) => self.make_room(writer, batch),
+                // Stored behind a batch that was not, it would make that one look stored, too.
+                Some(batch) => held.get(batch.source.as_str()).map_or_else(|| self.make_room(writer, batch), |e| Err(e.clone())),
                 None => Ok(()),
             };
             let lines = made.and_then(|()| overlay.plan(&self.read_state(), pending, self.limits.open_bytes));
+            if let (Err(e), Some(source)) = (&lines, source) {
+                held.insert(source, e.clone());
+            }
             if let Ok(lines) = &lines {
                 let fresh = u64::from(lines.summary.count);
                 self.counters.duplicates.fetch_add(u64::from(pending.summary.count) - fresh, Ordering::Relaxed);
@@ -185,13 +194,7 @@ impl LogStore {
             }
             planned.push((pending, lines));
         }
-        let written = match &mut writer.wal {
-            Some(wal) if !records.is_empty() => wal.append(&records),
-            _ => Ok(()),
-        };
-        if written.is_err() {
-            self.counters.write_errors.fetch_add(1, Ordering::Relaxed);
-        }
+        let written = if records.is_empty() { Ok(()) } else { self.log(writer, &records) };
         let mut full = BTreeSet::new();
         let mut news = Vec::new();
         {
@@ -259,14 +262,26 @@ impl LogStore {
     pub(super) fn change(&self, writer: &mut Writer, ops: Vec<Op>) -> Result<(), Error> {
         let mut records = Vec::new();
         ops.iter().try_for_each(|op| wal::write_op(&mut records, op))?;
-        if let Some(wal) = &mut writer.wal {
-            wal.append(&records).inspect_err(|_| {
-                self.counters.write_errors.fetch_add(1, Ordering::Relaxed);
-            })?;
-        }
+        self.log(writer, &records)?;
         let mut state = self.write_state();
         ops.iter().for_each(|op| state.apply(op));
         Ok(())
+    }
+
+    fn log(&self, writer: &mut Writer, records: &[u8]) -> Result<(), Error> {
+        let Some(wal) = &mut writer.wal else { return Ok(()) };
+        let written = wal.append(records);
+        let failed = self.counters.failing.swap(written.is_err(), Ordering::Relaxed);
+        if let Err(error) = &written {
+            self.counters.write_errors.fetch_add(1, Ordering::Relaxed);
+            // Said once for each time it begins.
+            if !failed {
+                tracing::error!(%error, "log lines cannot be written to disk: agents keep theirs until they can");
+            }
+        } else if failed {
+            tracing::info!("log lines are written to disk again");
+        }
+        written
     }
 
     /// Turns a stream's open block into a sealed one.

@@ -40,6 +40,8 @@ pub(super) struct Manifest {
     pub parts: Vec<Entry>,
 }
 
+/// One more when an older Beaufort would misread what is written.
+pub(super) const FORMAT: u32 = 1;
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const SERIES_FILE: &str = "series.log";
 
@@ -155,7 +157,7 @@ impl MetricStore {
         }
         let parts = read(&self.tables).parts.iter().map(|part| part.entry.clone()).collect();
         let next_series = m.saved_series;
-        let manifest = Manifest { version: 1, wal: m.cut, next_series, parts };
+        let manifest = Manifest { version: FORMAT, wal: m.cut, next_series, parts };
         write_durably(&dir.join(MANIFEST), &serde_json::to_vec_pretty(&manifest).map_err(io::Error::other)?)?;
         m.replaced.drain(..).for_each(|part| part.doom());
         lock(wal).delete_before(m.cut);

@@ -67,8 +67,14 @@ impl Default for Limits {
 pub enum Error {
     #[error("metrics directory {path}: {error}")]
     Io { path: PathBuf, error: std::io::Error },
-    #[error("metrics manifest {path}: {error}")]
-    Manifest { path: PathBuf, error: serde_json::Error },
+    #[error(
+        "the metrics' file {path} is damaged ({why}): restore it from a backup, or move the directory metrics away to begin with none"
+    )]
+    Manifest { path: PathBuf, why: String },
+    #[error(
+        "the metrics are of a newer format ({found}) than this Beaufort reads ({known}): start the newer binary, or another --data-dir"
+    )]
+    Newer { found: u32, known: u32 },
 }
 
 /// What became of a put. What was accepted is stored, whatever happened to the rest.
@@ -81,7 +87,8 @@ pub struct PutOutcome {
     pub refused_time: u64,
     /// Not finite, no sample, or a minimum above the maximum.
     pub refused_value: u64,
-    /// The disk did not take the log frame: stored, but lost if we crash before the next checkpoint.
+    /// The disk did not take the log frame: stored, but lost if we crash before the next checkpoint. Of a put that must be durable:
+    /// not stored.
     pub unlogged: u64,
 }
 
@@ -110,6 +117,8 @@ pub struct Stats {
     pub dropped_points: u64,
     /// Cut from torn log tails when the store was opened.
     pub torn_bytes: u64,
+    /// Lost between whole frames of the log or the series file.
+    pub damaged_bytes: u64,
     pub damaged_chunks: u64,
     /// Parts that could not be opened.
     pub damaged_parts: u64,

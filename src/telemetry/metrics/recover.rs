@@ -2,19 +2,21 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::maintain::{MANIFEST, Manifest, SERIES_FILE, part_number};
+use super::maintain::{FORMAT, MANIFEST, Manifest, SERIES_FILE, part_number};
 use super::part::Part;
 use super::series::read_series;
 use super::store::{MetricStore, Tables, lock, write};
-use super::wal::{Record, Wal, read_frames, read_record, segment_of, segment_path};
+use super::wal::{Frames, Record, Wal, read_frames, read_record, segment_of, segment_path};
 use super::{Error, Limits};
 use crate::clock::SharedClock;
 
 const LOCK_FILE: &str = "lock";
+/// Where the log of a new store begins.
+const FIRST_SEGMENT: u64 = 1;
 
 pub(super) fn open(dir: &Path, clock: SharedClock, limits: Limits) -> Result<MetricStore, Error> {
     let failed = |error| Error::Io { path: dir.to_path_buf(), error };
@@ -29,6 +31,9 @@ pub(super) fn open(dir: &Path, clock: SharedClock, limits: Limits) -> Result<Met
     let mut store = MetricStore::empty(Some(dir.to_path_buf()), Some(Wal::start(dir, first, next)), clock, limits);
     store.owner = Some(owner);
     store.counters.next_part.store(last_part.map_or(0, |n| n + 1), Ordering::Relaxed);
+    if manifest.next_series > 0 && !dir.join(SERIES_FILE).exists() {
+        return Err(Error::Manifest { path: dir.join(SERIES_FILE), why: "it is missing, and parts are there".to_owned() });
+    }
     recover_series(&store, dir).map_err(failed)?;
     write(&store.table).skip_to(manifest.next_series);
     recover_parts(&store, dir, &manifest);
@@ -41,12 +46,37 @@ pub(super) fn open(dir: &Path, clock: SharedClock, limits: Limits) -> Result<Met
 }
 
 fn read_manifest(dir: &Path) -> Result<Manifest, Error> {
-    let path = dir.join(MANIFEST);
-    match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::Manifest { path, error }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Manifest::default()),
-        Err(error) => Err(Error::Io { path, error }),
+    /// Read first: a newer one may hold what this version has no name for.
+    #[derive(serde::Deserialize)]
+    struct Head {
+        version: u32,
     }
+    let path = dir.join(MANIFEST);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return first_manifest(dir, path),
+        Err(error) => return Err(Error::Io { path, error }),
+    };
+    let damaged = |error: serde_json::Error| Error::Manifest { path: path.clone(), why: error.to_string() };
+    let Head { version } = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if version > FORMAT {
+        return Err(Error::Newer { found: version, known: FORMAT });
+    }
+    serde_json::from_slice(&bytes).map_err(damaged)
+}
+
+/// There is none before the first checkpoint. Parts are there then only when that was interrupted, and the log holds all of theirs;
+/// else they would be taken for left over, and removed.
+fn first_manifest(dir: &Path, path: PathBuf) -> Result<Manifest, Error> {
+    let failed = |error| Error::Io { path: dir.to_path_buf(), error };
+    let mut parts = false;
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        parts |= entry.map_err(failed)?.file_name().to_str().and_then(part_number).is_some();
+    }
+    if parts && !segment_path(dir, FIRST_SEGMENT).exists() {
+        return Err(Error::Manifest { path, why: "it is missing, and parts are there".to_owned() });
+    }
+    Ok(Manifest::default())
 }
 
 /// Removes what a crash left over. Answers the log segments to replay, ascending, and the highest part number.
@@ -80,13 +110,14 @@ fn recover_series(store: &MetricStore, dir: &Path) -> io::Result<()> {
     };
     let now = store.clock.now();
     let mut table = write(&store.table);
-    let whole = read_frames(&bytes, |payload| {
+    let frames = read_frames(&bytes, |payload| {
         if let Some(Record::Series(series)) = read_record(payload) {
             read_series(series, &mut table, now.0);
         }
     });
     lock(&store.maintenance).saved_series = table.next_id();
-    cut_tail(store, &path, bytes.len(), whole)
+    told(store, &path, &frames, 0);
+    cut_tail(store, &path, bytes.len(), frames.end)
 }
 
 fn recover_parts(store: &MetricStore, dir: &Path, manifest: &Manifest) {
@@ -119,7 +150,7 @@ fn replay(store: &MetricStore, path: &Path, skip: u64) -> io::Result<()> {
     let mut table = write(&store.table);
     let now = store.clock.now();
     let mut points_read = 0;
-    let whole = read_frames(&bytes[skip..], |payload| match read_record(payload) {
+    let frames = read_frames(&bytes[skip..], |payload| match read_record(payload) {
         Some(Record::Series(series)) => {
             read_series(series, &mut table, now.0);
         }
@@ -136,7 +167,22 @@ fn replay(store: &MetricStore, path: &Path, skip: u64) -> io::Result<()> {
         }
     });
     store.counters.head_points.fetch_add(points_read, Ordering::Relaxed);
-    cut_tail(store, path, bytes.len(), skip + whole)
+    told(store, path, &frames, skip);
+    cut_tail(store, path, bytes.len(), skip + frames.end)
+}
+
+fn told(store: &MetricStore, path: &Path, frames: &Frames, skip: usize) {
+    if frames.damaged == 0 {
+        return;
+    }
+    store.counters.damaged_bytes.fetch_add(frames.damaged as u64, Ordering::Relaxed);
+    tracing::error!(
+        path = %path.display(), bytes = frames.damaged, before = skip + frames.end,
+        "a file of the metrics is damaged: the points that were there are lost, those behind them are not. The file is kept beside as \
+         .damaged; look at the disk (dmesg, smartctl)"
+    );
+    // Told already; without room for a copy there is none.
+    let _ = std::fs::copy(path, path.with_extension("damaged"));
 }
 
 fn cut_tail(store: &MetricStore, path: &Path, length: usize, whole: usize) -> io::Result<()> {

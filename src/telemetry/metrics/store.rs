@@ -36,6 +36,8 @@ pub struct MetricStore {
     pub(super) maintenance: Mutex<Maintenance>,
     pub(super) next_checkpoint: AtomicI64,
     pub(super) counters: Counters,
+    /// Series whose definition the log did not take: it goes before the next points.
+    unsaved: Mutex<Vec<Arc<Series>>>,
     touched: broadcast::Sender<Touched>,
     flusher: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
     /// Locked as long as the store lives, so that no second one writes here.
@@ -63,6 +65,7 @@ pub(super) struct Counters {
     pub checkpoints: AtomicU64,
     pub dropped: AtomicU64,
     pub torn_bytes: AtomicU64,
+    pub damaged_bytes: AtomicU64,
     pub damaged_chunks: AtomicU64,
     pub damaged_parts: AtomicU64,
     pub forgotten: AtomicU64,
@@ -106,6 +109,7 @@ impl MetricStore {
             maintenance: Mutex::default(),
             next_checkpoint: AtomicI64::new(0),
             counters: Counters::default(),
+            unsaved: Mutex::default(),
             touched: broadcast::Sender::new(TOUCHED_BACKLOG),
             flusher: Mutex::default(),
             owner: None,
@@ -115,6 +119,16 @@ impl MetricStore {
     /// Stores what can be stored. When this returns, the accepted data is with the operating system (see `wal`), unless the
     /// outcome says `unlogged`.
     pub fn put(&self, data: &[Datum]) -> PutOutcome {
+        self.put_new(data, false)
+    }
+
+    /// As [`MetricStore::put`], for whom "stored" is an answer to a client: what the log does not take is not kept in memory either,
+    /// so that the client may put it again and it counts once.
+    pub fn put_durably(&self, data: &[Datum]) -> PutOutcome {
+        self.put_new(data, true)
+    }
+
+    fn put_new(&self, data: &[Datum], durably: bool) -> PutOutcome {
         let now = self.clock.now();
         let mut outcome = PutOutcome::default();
         let mut batch = Vec::with_capacity(data.len());
@@ -139,7 +153,7 @@ impl MetricStore {
                 None => outcome.refused_series_limit += 1,
             }
         }
-        self.commit(batch, outcome, now)
+        self.commit(batch, outcome, now, durably)
     }
 
     /// As `put`, for values of one second whose series is known already. A set of one sample is a value.
@@ -155,7 +169,7 @@ impl MetricStore {
                 outcome.refused_value += 1;
             }
         }
-        self.commit(batch, outcome, now)
+        self.commit(batch, outcome, now, false)
     }
 
     /// The series' handle, created if need be; None when there are as many as there may be.
@@ -181,11 +195,31 @@ impl MetricStore {
             return None;
         }
         let series = table.create(key, unit, self.clock.now().0)?;
-        self.log(&series_payload(&series));
+        if !self.log(&series_payload(&series)) {
+            lock(&self.unsaved).push(series.clone());
+        }
         Some(series)
     }
 
-    fn commit(&self, batch: Vec<(Arc<Series>, Resolution, Point)>, mut outcome: PutOutcome, now: Timestamp) -> PutOutcome {
+    /// Points of a series whose definition was lost would be nobody's after a crash.
+    fn log_unsaved(&self) -> bool {
+        let mut unsaved = lock(&self.unsaved);
+        while let Some(series) = unsaved.last() {
+            if !self.log(&series_payload(series)) {
+                return false;
+            }
+            unsaved.pop();
+        }
+        true
+    }
+
+    fn commit(
+        &self,
+        batch: Vec<(Arc<Series>, Resolution, Point)>,
+        mut outcome: PutOutcome,
+        now: Timestamp,
+        durably: bool,
+    ) -> PutOutcome {
         let watched = self.touched.receiver_count() > 0;
         let mut keys: Vec<Arc<MetricKey>> = Vec::new();
         {
@@ -193,8 +227,13 @@ impl MetricStore {
             let logged = self.wal.is_none() || batch.is_empty() || {
                 let mut payload = PointsPayload::new(batch.len());
                 batch.iter().for_each(|(series, resolution, point)| payload.push(series.id, *resolution, point));
-                self.log(payload.bytes())
+                self.log_unsaved() && self.log(payload.bytes())
             };
+            if !logged && durably {
+                outcome.unlogged = batch.len() as u64;
+                self.count(&outcome);
+                return outcome;
+            }
             let mut shard: Option<(usize, MutexGuard<Shard>)> = None;
             for (series, resolution, point) in batch {
                 if series.forgotten.load(Ordering::Acquire) {
@@ -359,6 +398,7 @@ impl MetricStore {
             checkpoints: get(&c.checkpoints),
             dropped_points: get(&c.dropped),
             torn_bytes: get(&c.torn_bytes),
+            damaged_bytes: get(&c.damaged_bytes),
             damaged_chunks: get(&c.damaged_chunks),
             damaged_parts: get(&c.damaged_parts),
             forgotten_series: get(&c.forgotten),

@@ -551,3 +551,64 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_must_be_durable_is_kept_nowhere_when_it_is_not() {
+    let dir = TempDir::new();
+    let clock = ManualClock::at(START);
+    let store = open(Some(&dir.0), &clock);
+    std::fs::remove_dir_all(&dir.0).unwrap();
+    let q = query("m", Statistic::Sum, START, START + MINUTE, MINUTE);
+    let outcome = store.put_durably(&[datum("m", START, 1.0)]);
+    assert_eq!((outcome.accepted, outcome.unlogged, values(&store, &q)), (0, 1, vec![]));
+    std::fs::create_dir_all(&dir.0).unwrap();
+    // The client puts it again. The series is known by now, its definition on no disk yet.
+    assert_eq!(store.put_durably(&[datum("m", START, 1.0)]).accepted, 1);
+    assert_eq!(values(&open(Some(&dir.copy().0), &clock), &q), [(0, 1.0)]);
+}
+
+#[test]
+fn damage_inside_the_log_costs_what_was_there_and_is_told() {
+    let dir = TempDir::new();
+    let clock = ManualClock::at(START);
+    let store = open(Some(&dir.0), &clock);
+    let mut ends = vec![];
+    for i in 0..3 {
+        store.put(&[datum("m", START + i * 1000, 1.0)]);
+        ends.push(store.stats().wal_bytes as usize);
+    }
+    let crashed = dir.copy();
+    let log = crashed.0.join("wal-0000000000000001.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[ends[0] + 10] ^= 0x55;
+    std::fs::write(&log, bytes).unwrap();
+    let store = open(Some(&crashed.0), &clock);
+    assert_eq!(values(&store, &query("m", Statistic::Sum, START, START + MINUTE, MINUTE)), [(0, 2.0)]);
+    assert_eq!((store.stats().damaged_bytes as usize, store.stats().torn_bytes), (ends[1] - ends[0], 0));
+    assert!(log.with_extension("damaged").exists());
+}
+
+#[test]
+fn parts_without_their_manifest_are_not_taken_for_left_over() {
+    let dir = TempDir::new();
+    let clock = ManualClock::at(START);
+    for i in 0..2 {
+        let store = open(Some(&dir.0), &clock);
+        store.put(&[datum("m", START + i * MINUTE, 1.0)]);
+        store.close();
+    }
+    let (manifest, series) = (dir.0.join("manifest.json"), dir.0.join("series.log"));
+    let refused = || MetricStore::open(Some(&dir.0), clock.clone(), Limits::default()).err().unwrap().to_string();
+    let kept = std::fs::read_to_string(&manifest).unwrap();
+    for (content, said) in [(None, "is missing"), (Some("{"), "is damaged"), (Some(r#"{"version":2}"#), "newer format (2)")] {
+        std::fs::remove_file(&manifest).unwrap();
+        content.into_iter().for_each(|text| std::fs::write(&manifest, text).unwrap());
+        assert!(refused().contains(said), "{}", refused());
+        std::fs::write(&manifest, &kept).unwrap();
+    }
+    std::fs::rename(&series, dir.0.join("elsewhere")).unwrap();
+    assert!(refused().contains("series.log is damaged (it is missing"), "{}", refused());
+    std::fs::rename(dir.0.join("elsewhere"), &series).unwrap();
+    let q = query("m", Statistic::Sum, START, START + HOUR, HOUR);
+    assert_eq!(values(&open(Some(&dir.0), &clock), &q), [(0, 2.0)]);
+}

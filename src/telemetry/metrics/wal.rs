@@ -134,22 +134,37 @@ pub(super) fn put_frame(out: &mut Vec<u8>, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Gives every whole frame to `each` and answers where they end; what follows is torn.
-pub(super) fn read_frames(bytes: &[u8], mut each: impl FnMut(&[u8])) -> usize {
-    let mut input = ByteReader(bytes);
-    loop {
-        let end = bytes.len() - input.0.len();
-        let frame = (|| {
-            let (length, crc) = (input.u32()? as usize, input.u32()?);
-            // No payload is empty, so that a hole of zeros is no row of empty frames.
-            let payload = input.take(length).filter(|_| (1..=MAX_FRAME).contains(&length))?;
-            (crc32fast::hash(payload) == crc).then_some(payload)
-        })();
-        match frame {
-            Some(payload) => each(payload),
-            None => return end,
+/// What reading a file of frames came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Frames {
+    /// Where the last whole frame ends: what follows was being written in a crash.
+    pub end: usize,
+    /// Bytes between whole frames, which no crash leaves.
+    pub damaged: usize,
+}
+
+/// Gives every whole frame to `each`, those behind damage too.
+pub(super) fn read_frames(bytes: &[u8], mut each: impl FnMut(&[u8])) -> Frames {
+    let (mut at, mut damaged) = (0, 0);
+    while at < bytes.len() {
+        if let Some(payload) = frame_at(&bytes[at..]) {
+            each(payload);
+            at += FRAME_HEADER + payload.len();
+            continue;
         }
+        let Some(next) = (at + 1..bytes.len()).find(|next| frame_at(&bytes[*next..]).is_some()) else { break };
+        damaged += next - at;
+        at = next;
     }
+    Frames { end: at, damaged }
+}
+
+fn frame_at(bytes: &[u8]) -> Option<&[u8]> {
+    let mut input = ByteReader(bytes);
+    let (length, crc) = (input.u32()? as usize, input.u32()?);
+    // No payload is empty, so that a hole of zeros is no row of empty frames.
+    let payload = input.take(length).filter(|_| (1..=MAX_FRAME).contains(&length))?;
+    (matches!(payload[0], POINTS | SERIES) && crc32fast::hash(payload) == crc).then_some(payload)
 }
 
 /// One payload, as recovery sees it.
