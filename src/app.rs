@@ -158,6 +158,7 @@ impl Core {
             gaps: Gaps::default(),
             first_cluster: first_cluster.clone(),
             alerts: Default::default(),
+            backups: Default::default(),
             webhook_token: config.webhook_token.clone(),
             ephemeral: config.ephemeral,
             // One agent per installation: its id is the installation's.

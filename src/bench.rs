@@ -11,6 +11,7 @@ mod logs;
 mod metrics;
 mod placement;
 pub mod row;
+mod store;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ const PARTS: &[Part] = &[
     Part { name: "decisions", group: "Decisions", measure: decisions::measure },
     Part { name: "placement", group: "Control plane", measure: placement::measure },
     Part { name: "exposition", group: "Control plane", measure: exposition::measure },
+    Part { name: "store", group: "Store", measure: store::measure },
+    Part { name: "store-scale", group: "Store", measure: store::at_scale },
     Part { name: "metrics", group: "Metrics", measure: metrics::measure },
     Part { name: "logs", group: "Logs", measure: logs::measure },
 ];

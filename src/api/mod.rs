@@ -40,6 +40,8 @@ pub struct App {
     pub gaps: gaps::Gaps,
     /// Alerts that could not be used.
     pub alerts: alertmanager::Seen,
+    /// The backup that is being taken.
+    pub backups: native::backup::Backups,
     /// What Alertmanager must say; None takes no alerts.
     pub webhook_token: Option<String>,
     /// Made at start; what a client means when it names no cluster is always `default`.

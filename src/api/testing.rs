@@ -25,6 +25,7 @@ pub fn app(clock: SharedClock) -> App {
         gaps: Gaps::default(),
         first_cluster: ClusterName::new("default"),
         alerts: Default::default(),
+        backups: Default::default(),
         webhook_token: Some("test-token".to_owned()),
         ephemeral: true,
         local_instance: None,

@@ -12,7 +12,7 @@ use crate::model::metric::{Datapoint, MetricKey, Statistic};
 use crate::model::task::Resources;
 
 const HOSTS: usize = 1_000;
-const NOW: Timestamp = Timestamp(1_795_170_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_795_170_000_000);
 
 pub fn measure() -> anyhow::Result<Rows> {
     let (alarm, points) = (alarm_of_a_policy(), points());

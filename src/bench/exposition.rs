@@ -50,7 +50,7 @@ pub fn measure() -> anyhow::Result<Rows> {
     })
 }
 
-async fn call(wire: &Wire<App>, target: &str, input: Value) -> anyhow::Result<()> {
+pub(super) async fn call(wire: &Wire<App>, target: &str, input: Value) -> anyhow::Result<()> {
     let head = http::Request::post("/").header("content-type", "application/x-amz-json-1.1").header("x-amz-target", target);
     let answer = wire.answer(head.body(())?.into_parts().0, input.to_string().into()).await;
     anyhow::ensure!(answer.status().is_success(), "{target}: {}", String::from_utf8_lossy(answer.body()));

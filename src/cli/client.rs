@@ -109,6 +109,14 @@ impl Client {
         Ok((status, self.understand(&body)?))
     }
 
+    /// A native path that answers bytes.
+    pub async fn get_bytes(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Bytes> {
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        let uri = format!("{}{path}?{query}", self.endpoint);
+        let (status, body) = self.send(Request::builder().uri(uri).body(Full::default())?).await?;
+        if status < 300 { Ok(body) } else { Err(native_refused(status, &self.understand(&body)?)) }
+    }
+
     pub async fn post(&self, path: &str, input: &Value) -> anyhow::Result<Value> {
         let request = Request::builder()
             .method(Method::POST)

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Target;
 use super::client::Client;
-use super::screen::{self, Paint, span, status_ink};
+use super::screen::{self, Ink, Paint, span, status_ink};
 
 const EXAMPLES: &str = "\
 Exits with 0 when all is well and with 1 when nothing answers, tasks cannot run yet, or the disk takes no writes.
@@ -48,6 +48,9 @@ fn text(health: &Value, endpoint: &str, paint: Paint) -> String {
         word("cluster"),
         word("region"),
     );
+    if let Some(damage) = health["state_damage"].as_str() {
+        text.push_str(&format!("{}\n", paint.ink(Ink::Bad, damage)));
+    }
     if status == "starting" {
         text.push_str("its own agent is not connected yet: if that stays, Docker does not answer; the server's log says why\n");
     }

@@ -6,6 +6,8 @@
 mod agent;
 mod alerts;
 mod apply;
+mod backup;
+mod check;
 mod client;
 mod completion;
 mod datadir;
@@ -16,6 +18,7 @@ mod gaps;
 mod health;
 mod logs;
 mod ps;
+mod restore;
 mod scale;
 mod screen;
 mod server;
@@ -110,6 +113,12 @@ pub enum Command {
     Load(crate::load::command::Args),
     /// Serve the sample service that the demo scales
     Web(crate::web::Args),
+    /// Copy the control state into a file, also while the server works
+    Backup(backup::BackupArgs),
+    /// Put a backup in the place of a data directory's state
+    Restore(restore::RestoreArgs),
+    /// Verify a data directory or a backup, and say what is wrong and where
+    Check(check::CheckArgs),
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -134,6 +143,9 @@ fn run(target: Target, command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => in_workers(crate::demo::run(args)),
         Command::Load(args) => in_workers(async move { crate::load::command::run(args, &target.endpoint).await }),
         Command::Web(args) => in_workers(async { crate::web::run(args).await.map(|()| ExitCode::SUCCESS) }),
+        Command::Backup(args) => in_one_thread(backup::run(target, args)),
+        Command::Restore(args) => restore::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Completion(args) => completion::run(&args),
     }
 }

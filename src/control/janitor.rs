@@ -15,7 +15,7 @@ use crate::store::{self, Change, State};
 const EVERY_MS: Millis = 30_000;
 /// While commits fail.
 const TRY_DISK_MS: Millis = 2_000;
-/// Rows that one pass forgets at most; the next pass goes on.
+/// Rows that one pass forgets at most; the next pass goes on at once.
 const AT_ONCE: usize = 2_000;
 /// Application Auto Scaling keeps activities for six weeks.
 const KEEP_ACTIVITIES_MS: Millis = 42 * 24 * 3_600_000;
@@ -34,8 +34,16 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
         if control.clock.now() < next {
             continue;
         }
-        if let Err(error) = sweep(&control).await {
-            tracing::warn!(%error, "what is over could not be forgotten; it is tried again");
+        // Each pass is bounded, and what comes between them is not held up: a million tasks that ended are forgotten in turns.
+        loop {
+            match sweep(&control).await {
+                Ok(forgotten) if forgotten >= AT_ONCE && !stop.is_cancelled() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "what is over could not be forgotten; it is tried again");
+                    break;
+                }
+            }
         }
         let logs = control.logs.clone();
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || logs.tend()).await {
@@ -47,7 +55,8 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
     }
 }
 
-pub async fn sweep(control: &Control) -> Result<(), store::Error> {
+/// How many rows went.
+pub async fn sweep(control: &Control) -> Result<usize, store::Error> {
     let (now, keep) = (control.clock.now(), control.settings.keep_stopped_ms);
     if control.store.stats().failing {
         let again = |tx: &mut store::Tx| {
@@ -59,9 +68,9 @@ pub async fn sweep(control: &Control) -> Result<(), store::Error> {
         tracing::info!("the state is written to disk again");
     }
     if over(&control.store.snapshot(), now, keep).is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    let services = control
+    let (services, forgotten) = control
         .store
         .update("forget", move |tx| {
             // Looked at anew: a service may have been made again, and an alert may fire again.
@@ -71,12 +80,13 @@ pub async fn sweep(control: &Control) -> Result<(), store::Error> {
                 _ => None,
             };
             let services: Vec<ServiceKey> = over.iter().filter_map(service).collect();
+            let forgotten = over.len();
             over.into_iter().for_each(|change| tx.put(change));
-            Ok::<_, store::Error>(services)
+            Ok::<_, store::Error>((services, forgotten))
         })
         .await?;
     services.iter().for_each(observe::service_forgotten);
-    Ok(())
+    Ok(forgotten)
 }
 
 fn is_over(alarm: &Alarm, now: Timestamp) -> bool {

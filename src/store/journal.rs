@@ -11,8 +11,9 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
 
-use super::sqlite::{SCHEMA, address};
-use super::{Change, Commit, Error, Record, RecordKind, State};
+use super::encode::{self, address};
+use super::schema::SCHEMA;
+use super::{Change, Commit, Error, Record, RecordKind, State, load};
 use crate::model::Timestamp;
 use crate::model::alarm::Alarm;
 
@@ -134,8 +135,8 @@ impl Journal {
             page.push_back(Commit {
                 revision: row.get(0)?,
                 at: Timestamp(row.get(1)?),
-                causes: serde_json::from_str(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?)?,
-                changes: serde_json::from_str(row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?)?,
+                causes: encode::decode_causes(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?)?,
+                changes: encode::decode_changes(row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?)?,
                 records: Vec::new(),
             });
         }
@@ -151,7 +152,7 @@ impl Journal {
                 values.push(value);
             }
         };
-        filter(" AND kind = ?", wanted.kind.map(|kind| super::sqlite::number(kind).into()));
+        filter(" AND kind = ?", wanted.kind.map(|kind| encode::record_kind(kind).into()));
         filter(" AND service = ?", wanted.service.clone().map(Into::into));
         filter(" AND at >= ?", wanted.since.map(|t| t.0.into()));
         filter(" AND at <= ?", wanted.until.map(|t| t.0.into()));
@@ -161,7 +162,7 @@ impl Journal {
         let mut rows = statement.query(params_from_iter(values))?;
         let mut page = VecDeque::new();
         while let Some(row) = rows.next()? {
-            page.push_back((row.get(0)?, serde_json::from_str(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?));
+            page.push_back((row.get(0)?, encode::decode_record(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?));
         }
         Ok(page)
     }
@@ -184,8 +185,7 @@ impl Journal {
         for commit in self.commits(0) {
             let commit = commit?;
             for change in &commit.changes {
-                let (kind, key, _) = address(change)?;
-                let known = (kind, key);
+                let known = address(change)?;
                 if commit.revision <= revision {
                     state.apply(change, commit.revision);
                     shown.insert(known);
@@ -195,17 +195,13 @@ impl Journal {
                 }
             }
         }
-        let mut statement = self.connection.prepare("SELECT change FROM rows")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let change: Change = serde_json::from_str(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?;
-            let (kind, key, _) = address(&change)?;
-            if !shown.contains(&(kind, key.clone())) && !later.contains(&(kind, key)) {
+        load::each_change(&self.connection, |change| {
+            let known = address(&change)?;
+            if !shown.contains(&known) && !later.contains(&known) {
                 state.apply(&change, as_of);
             }
-        }
-        drop(rows);
-        drop(statement);
+            Ok(())
+        })?;
         moment.finish()?;
         self.unmoved()?;
         state.revision = as_of;
@@ -222,8 +218,7 @@ impl Journal {
         for commit in self.commits(0) {
             let commit = commit?;
             for change in &commit.changes {
-                let (kind, key, _) = address(change)?;
-                if seen.insert((kind, key)) && made_at(change).is_none_or(|made| made < extent.first_at) {
+                if seen.insert(address(change)?) && made_at(change).is_none_or(|made| made < extent.first_at) {
                     from = commit.revision;
                 }
             }

@@ -1,5 +1,7 @@
 //! What the store promises: order, atomicity, durability, indexes that never drift from their tables.
 
+mod durable;
+
 use std::sync::Arc;
 
 use super::*;

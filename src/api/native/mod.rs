@@ -1,5 +1,6 @@
 //! Beaufort's own JSON API: health, decisions, why, usage, gaps. What AWS has no operation for.
 
+pub mod backup;
 mod decisions;
 pub mod discovery;
 mod placement;
@@ -40,6 +41,9 @@ const SERVED: &[&str] = &[
     "/api/why/placement",
     "/api/usage",
     "/api/reset",
+    "/api/backup",
+    "/api/backup/data",
+    "/api/backup/end",
     "/api/alerts",
     alertmanager::PATH,
 ];
@@ -75,17 +79,21 @@ pub async fn answer(app: &Arc<App>, request: Request<'_>) -> Option<Answer> {
         ("POST", "/api/why/placement") => placement::what_if(app, body),
         ("GET", "/api/usage") => usage(app, &Params::of(query)),
         ("POST", "/api/reset") => reset::reset(app).await,
+        ("POST", "/api/backup") => backup::begin(app),
+        ("GET", "/api/backup") => backup::show(app, &Params::of(query)),
+        ("GET", "/api/backup/data") => backup::data(app, &Params::of(query)).await,
+        ("POST", "/api/backup/end") => backup::end(app, &Params::of(query)),
         ("GET", "/api/alerts") => Ok(alertmanager::list(app)),
         ("POST", alertmanager::PATH) => alertmanager::receive(app, authorization, query, body).await,
         (_, known) if SERVED.contains(&known) => Err(Refusal {
             status: 405,
             error: format!("{path} is not asked by {method}"),
-            hint: "GET reads; POST is for /alertmanager/v2/scale, /api/why/placement and /api/reset",
+            hint: "GET reads; POST is for /alertmanager/v2/scale, /api/why/placement, /api/backup, /api/backup/end and /api/reset",
         }),
         _ => Err(Refusal {
             status: 404,
             error: format!("there is no {path}"),
-            hint: "served here: /health, /metrics, /sd/prometheus, /api/decisions, /api/why, /api/why/placement, /api/alerts, /api/usage, /api/gaps, /api/reset, /alertmanager/v2/scale",
+            hint: "served here: /health, /metrics, /sd/prometheus, /api/decisions, /api/why, /api/why/placement, /api/alerts, /api/usage, /api/gaps, /api/backup, /api/reset, /alertmanager/v2/scale",
         }),
     };
     Some(answered.unwrap_or_else(|refusal| Answer {
@@ -159,6 +167,7 @@ fn health(app: &App) -> Answered {
         "account": app.home.account,
         "cluster": app.first_cluster,
         "container_instances_connected": connected,
+        "state_damage": app.store.damage(),
         "uptime_s": app.clock.now().since(app.started_at) as f64 / 1000.0,
     }));
     Ok(Answer { status: if ready { 200 } else { 503 }, ..answer })

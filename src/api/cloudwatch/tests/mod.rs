@@ -55,6 +55,7 @@ impl Client {
             gaps: gaps::Gaps::default(),
             first_cluster: ClusterName::new("default"),
             alerts: Default::default(),
+            backups: Default::default(),
             webhook_token: Some("test-token".to_owned()),
             ephemeral: true,
             local_instance: None,
