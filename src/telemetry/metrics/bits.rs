@@ -38,6 +38,24 @@ impl BitWriter {
         self.bits(value, 8);
     }
 
+    pub fn len_bits(&self) -> u64 {
+        self.bytes.len() as u64 * 8 - u64::from(self.free)
+    }
+
+    /// What the other has, behind what is here.
+    pub fn append(&mut self, other: &BitWriter) {
+        let whole = (other.len_bits() / 8) as usize;
+        if self.free == 0 {
+            self.bytes.extend_from_slice(&other.bytes);
+            self.free = other.free;
+            return;
+        }
+        other.bytes[..whole].iter().for_each(|byte| self.bits(u64::from(*byte), 8));
+        if let Some(last) = other.bytes.get(whole) {
+            self.bits(u64::from(*last >> other.free), 8 - other.free);
+        }
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }

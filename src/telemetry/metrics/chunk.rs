@@ -1,4 +1,5 @@
-//! The codec of a run of points: Gorilla's delta-of-delta times and XORed doubles, for statistic sets.
+//! The codec of a run of points that grows: Gorilla's delta-of-delta times and XORed doubles, for statistic sets. The head's, and that
+//! of parts of the first format; what is at rest now is [`super::packed`].
 //!
 //! A point of one sample, which nearly every 1-second point is, costs one bit for its time, one for being single and as many as
 //! its value differs by. Anything else writes its four numbers and, where there is one, its distribution. Exact for every double.
@@ -13,7 +14,8 @@ pub(super) struct Encoder {
     points: u32,
     times: Times,
     single: Xor,
-    set: [Xor; 4],
+    /// Made with the first set: most series have none, and there is an encoder for every live one.
+    set: Option<Box<[Xor; 4]>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,7 +25,7 @@ struct Times {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Xor {
+pub(super) struct Xor {
     last: u64,
     leading: u8,
     /// Of the window that can be used again; 0: none yet.
@@ -48,7 +50,9 @@ impl Encoder {
             Spread::Sketch(_) => 3,
         };
         self.out.bits(kind, 2);
-        for (xor, number) in self.set.iter_mut().zip([point.set.count, point.set.sum, point.set.min, point.set.max]) {
+        for (xor, number) in
+            self.set.get_or_insert_default().iter_mut().zip([point.set.count, point.set.sum, point.set.min, point.set.max])
+        {
             xor.write(&mut self.out, number);
         }
         match &point.spread {
@@ -189,7 +193,7 @@ impl Times {
 }
 
 impl Xor {
-    fn write(&mut self, out: &mut BitWriter, value: f64) {
+    pub fn write(&mut self, out: &mut BitWriter, value: f64) {
         let bits = value.to_bits();
         let change = bits ^ self.last;
         self.last = bits;
@@ -214,7 +218,7 @@ impl Xor {
         (self.leading, self.width) = (leading, width);
     }
 
-    fn read(&mut self, input: &mut BitReader) -> Option<f64> {
+    pub fn read(&mut self, input: &mut BitReader) -> Option<f64> {
         if input.bit()? {
             if input.bit()? {
                 self.leading = input.bits(5)? as u8;
@@ -231,7 +235,7 @@ impl Xor {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -254,7 +258,7 @@ mod tests {
         ]
     }
 
-    fn any_point() -> impl Strategy<Value = Point> {
+    pub fn any_point() -> impl Strategy<Value = Point> {
         let spread = prop_oneof![
             Just(Spread::Same),
             Just(Spread::Opaque),

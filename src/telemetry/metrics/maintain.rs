@@ -40,8 +40,8 @@ pub(super) struct Manifest {
     pub parts: Vec<Entry>,
 }
 
-/// One more when an older Beaufort would misread what is written.
-pub(super) const FORMAT: u32 = 1;
+/// One more when an older Beaufort would misread what is written. 2: parts may be packed.
+pub(super) const FORMAT: u32 = 2;
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const SERIES_FILE: &str = "series.log";
 
@@ -268,6 +268,13 @@ impl MetricStore {
         let forgotten = write(&self.table).forget(idle);
         m.rewrite_series |= forgotten > 0;
         self.counters.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
+    }
+
+    /// What the parts would take in the codec of the head, which is Gorilla's: the reference for [`super::Stats::part_bytes`]. Reads
+    /// everything, so it is for benchmarks.
+    pub fn bytes_as_grown(&self) -> u64 {
+        let parts = read(&self.tables).parts.clone();
+        parts.iter().filter_map(|part| part.bytes_as_grown()).sum()
     }
 
     /// Forgets everything.

@@ -15,12 +15,15 @@
 
 mod bits;
 mod chunk;
+mod column;
 mod head;
 mod maintain;
+mod packed;
 mod part;
 mod point;
 mod query;
 mod recover;
+mod scale;
 mod series;
 mod store;
 mod wal;
@@ -104,7 +107,7 @@ pub struct Stats {
     pub head_points: u64,
     pub parts: u64,
     pub part_points: u64,
-    /// The points' bytes at rest, in files or memory.
+    /// Their bytes at rest, in files or memory, with the indexes.
     pub part_bytes: u64,
     /// Parts and indexes in memory.
     pub memory_bytes: u64,

@@ -2,6 +2,7 @@
 //!
 //! Parts add up: two may hold points of the same series and time, which merge when read. So late data is just another part.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -12,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::bits::ByteReader;
-use super::chunk;
 use super::point::{Point, Second};
+use super::{chunk, packed};
 
 /// What a part's points are; also how a query knows which parts to add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -42,8 +43,19 @@ pub(super) struct Part {
     /// By series id, ascending.
     index: Vec<Slot>,
     source: Source,
+    format: Format,
+    /// Of the file, with its index.
+    bytes: u64,
     /// The file goes when the last reader is done.
     doomed: AtomicBool,
+}
+
+/// How the chunks are written; the file's first bytes say it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Format {
+    /// As the head has them: read, no longer written.
+    Grown,
+    Packed,
 }
 
 enum Source {
@@ -62,7 +74,8 @@ pub(super) struct Slot {
     pub last: u32,
 }
 
-const MAGIC: &[u8; 8] = b"BEAUMET1";
+const MAGIC_GROWN: &[u8; 8] = b"BEAUMET1";
+const MAGIC: &[u8; 8] = b"BEAUMET2";
 const SLOT_BYTES: usize = 24;
 const FOOTER_BYTES: usize = 16;
 /// Offsets are 32 bits; a part that would grow past this is split.
@@ -76,26 +89,34 @@ pub(super) struct Builder {
     first: Second,
     last: Second,
     points: u64,
+    /// Where a chunk of this length and checksum is: a task of one container has its container's numbers, a service of one task its
+    /// task's, and what is still is the same everywhere.
+    written: HashMap<(u32, u32), u32>,
 }
 
 impl Builder {
     pub fn new(kind: Kind) -> Builder {
-        Builder { kind, bytes: MAGIC.to_vec(), index: Vec::new(), first: i64::MAX, last: i64::MIN, points: 0 }
+        let written = HashMap::new();
+        Builder { kind, bytes: MAGIC.to_vec(), index: Vec::new(), first: i64::MAX, last: i64::MIN, points: 0, written }
     }
 
     /// `points` ascend.
     pub fn add(&mut self, id: u32, points: &[Point]) {
         let (Some(first), Some(last)) = (points.first(), points.last()) else { return };
-        let chunk = chunk::encode(points);
-        self.index.push(Slot {
-            id,
-            points: points.len() as u32,
-            offset: self.bytes.len() as u32,
-            length: chunk.len() as u32,
-            crc: crc32fast::hash(&chunk),
-            last: u32::try_from(last.at).unwrap_or(0),
-        });
-        self.bytes.extend_from_slice(&chunk);
+        let chunk = packed::encode(points);
+        let (length, crc) = (chunk.len() as u32, crc32fast::hash(&chunk));
+        let same = |at: &u32| self.bytes.get(*at as usize..(*at + length) as usize) == Some(&chunk[..]);
+        let offset = match self.written.get(&(length, crc)).copied().filter(same) {
+            Some(there) => there,
+            None => {
+                let offset = self.bytes.len() as u32;
+                self.bytes.extend_from_slice(&chunk);
+                self.written.insert((length, crc), offset);
+                offset
+            }
+        };
+        let last_at = u32::try_from(last.at).unwrap_or(0);
+        self.index.push(Slot { id, points: points.len() as u32, offset, length, crc, last: last_at });
         self.first = self.first.min(first.at);
         self.last = self.last.max(last.at);
         self.points += points.len() as u64;
@@ -121,7 +142,14 @@ impl Builder {
         self.bytes.extend_from_slice(&crc.to_le_bytes());
         self.bytes.extend_from_slice(&(self.index.len() as u32).to_le_bytes());
         let entry = Entry { file, kind: self.kind, first: self.first, last: self.last, points: self.points };
-        Some(Part { entry, index: self.index, source: Source::Memory(self.bytes.into()), doomed: AtomicBool::new(false) })
+        Some(Part {
+            entry,
+            index: self.index,
+            format: Format::Packed,
+            bytes: self.bytes.len() as u64,
+            source: Source::Memory(self.bytes.into()),
+            doomed: AtomicBool::new(false),
+        })
     }
 }
 
@@ -132,6 +160,13 @@ impl Part {
         let length = file.metadata()?.len();
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a damaged index");
         let footer_at = length.checked_sub(FOOTER_BYTES as u64).ok_or_else(damaged)?;
+        let mut magic = [0; MAGIC.len()];
+        file.read_exact_at(&mut magic, 0)?;
+        let format = match &magic {
+            MAGIC => Format::Packed,
+            MAGIC_GROWN => Format::Grown,
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "a format that this version does not know")),
+        };
         let mut footer = [0; FOOTER_BYTES];
         file.read_exact_at(&mut footer, footer_at)?;
         let mut footer = ByteReader(&footer);
@@ -151,7 +186,7 @@ impl Part {
             let (id, points, offset, length, crc, last) = (next()?, next()?, next()?, next()?, next()?, next()?);
             index.push(Slot { id, points, offset, length, crc, last });
         }
-        Ok(Part { entry, index, source: Source::File(path), doomed: AtomicBool::new(false) })
+        Ok(Part { entry, index, source: Source::File(path), format, bytes: length, doomed: AtomicBool::new(false) })
     }
 
     /// The same part, its bytes durable in a file. Written beside and renamed, so that a file is whole or not there.
@@ -163,6 +198,8 @@ impl Part {
             entry: self.entry.clone(),
             index: self.index.clone(),
             source: Source::File(path),
+            format: self.format,
+            bytes: self.bytes,
             doomed: AtomicBool::new(false),
         })
     }
@@ -174,7 +211,11 @@ impl Part {
         let (start, length) = (slot.offset as usize, slot.length as usize);
         let before = out.len();
         let read = |chunk: &[u8], out: &mut Vec<Point>| {
-            crc32fast::hash(chunk) == slot.crc && chunk::decode(chunk, slot.points, out).is_some()
+            let decode = match self.format {
+                Format::Grown => chunk::decode,
+                Format::Packed => packed::decode,
+            };
+            crc32fast::hash(chunk) == slot.crc && decode(chunk, slot.points, out).is_some()
         };
         let whole = match &self.source {
             Source::Memory(bytes) => bytes.get(start..start + length).is_some_and(|chunk| read(chunk, out)),
@@ -206,9 +247,23 @@ impl Part {
         (image + self.index.len() * size_of::<Slot>()) as u64
     }
 
-    /// Of the points alone.
-    pub fn chunk_bytes(&self) -> u64 {
-        self.index.iter().map(|slot| slot.length as u64).sum()
+    /// What it would take with its chunks as the head has them. None: it cannot be read.
+    pub fn bytes_as_grown(&self) -> Option<u64> {
+        let mut bytes = (MAGIC.len() + FOOTER_BYTES + self.index.len() * SLOT_BYTES) as u64;
+        let mut points = Vec::new();
+        for slot in &self.index {
+            points.clear();
+            if !self.read(slot.id, &mut points) {
+                return None;
+            }
+            bytes += chunk::encode(&points).len() as u64;
+        }
+        Some(bytes)
+    }
+
+    /// At rest, with the index.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub fn doom(&self) {

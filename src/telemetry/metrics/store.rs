@@ -389,7 +389,7 @@ impl MetricStore {
             head_points: get(&c.head_points),
             parts: tables.parts.len() as u64,
             part_points: tables.parts.iter().map(|p| p.entry.points).sum(),
-            part_bytes: tables.parts.iter().map(|p| p.chunk_bytes()).sum(),
+            part_bytes: tables.parts.iter().map(|p| p.bytes()).sum(),
             memory_bytes: tables.parts.iter().map(|p| p.memory_bytes()).sum(),
             wal_bytes,
             wal_errors: get(&c.wal_errors),

@@ -1,5 +1,7 @@
 //! The store as a whole: what is put is what is read, whatever checkpoints, crashes and time do to it.
 
+mod formats;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
