@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine with Rust and a running Docker: make demo, make test.
 
-.PHONY: build release demo image stack stack-down test lint bench scenarios clean help
+.PHONY: build release demo image stack stack-down test lint bench performance scenarios clean help
 
 # What cargo builds for: a static binary for this machine.
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -17,6 +17,7 @@ help:
 	@echo "make test    every level of test: unit, property, golden, wire, simulation, and scenarios on real Docker"
 	@echo "make lint    rustfmt and clippy, warnings denied"
 	@echo "make bench   the figures, each beside its reference, into bench-out/; make bench ONLY=\"thirty metrics\" some of them"
+	@echo "make performance  all figures, and docs/performance.md with them"
 	@echo "make release the static binary: $(RELEASE)"
 	@echo "make image   the image beaufort:0.1.0 of it"
 
@@ -50,6 +51,10 @@ lint:
 # All of it takes half an hour; ONLY="thirty metrics" takes those, and ONLY=list says which there are.
 bench: release
 	tests/bench.sh $(RELEASE) $(ONLY)
+
+# All figures, and docs/performance.md with them.
+performance: bench
+	python3 tests/bench/doc.py
 
 # Only the scenarios, with the binary that is there: make scenarios ARGS="-k logs"
 scenarios: build

@@ -7,10 +7,13 @@
 pub mod cost;
 mod decisions;
 mod exposition;
+mod fleet;
+pub mod follower;
 mod logs;
 mod metrics;
 mod placement;
 pub mod row;
+mod sampling;
 mod store;
 
 use std::process::ExitCode;
@@ -37,7 +40,9 @@ const PARTS: &[Part] = &[
     Part { name: "store", group: "Store", measure: store::measure },
     Part { name: "store-scale", group: "Store", measure: store::at_scale },
     Part { name: "metrics", group: "Metrics", measure: metrics::measure },
+    Part { name: "sampling", group: "Metrics", measure: sampling::measure },
     Part { name: "logs", group: "Logs", measure: logs::measure },
+    Part { name: "follower", group: "Logs", measure: follower::measure },
 ];
 
 /// Measure the stores and the decisions of this build.
@@ -103,13 +108,13 @@ fn show(row: &row::Row) {
     }
 }
 
-/// How often a second `work` can be done, when it is done for half a second; each time counts `each`.
+/// How often a second of this thread's CPU time `work` can be done; each time counts `each`.
 pub(crate) fn per_second<T>(each: u32, mut work: impl FnMut() -> T) -> f64 {
     const LOOP_FOR: Duration = Duration::from_millis(500);
-    let (started, mut rounds) = (Instant::now(), 0u64);
+    let (started, cost, mut rounds) = (Instant::now(), cost::Cost::start(), 0u64);
     while started.elapsed() < LOOP_FOR {
         std::hint::black_box(work());
         rounds += 1;
     }
-    rounds as f64 * f64::from(each) / started.elapsed().as_secs_f64()
+    rounds as f64 * f64::from(each) / cost.spent().thread
 }

@@ -1,6 +1,8 @@
 //! Small programs to run as containers in tests and in the demo: `beaufort testbed WHAT ARGUMENT`. The static binary itself is the
 //! image, so no registry is needed.
 
+pub mod logfiles;
+
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::exit;
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 
-const USAGE: &str = "testbed exit CODE | sleep SECONDS | print LINES [WIDTH] | drip LINES MILLISECONDS | say TEXT | spin MILLICORES | hold MEBIBYTES | http PORT | ignore-term";
+const USAGE: &str = "testbed exit CODE | sleep SECONDS | print LINES [WIDTH] | drip LINES MILLISECONDS | say TEXT | spin MILLICORES | hold MEBIBYTES | http PORT | ignore-term | write-logs DIRECTORY FILES LINES LINES-A-SECOND";
 
 pub fn run(arguments: &[String]) -> ! {
     let what = arguments.first().map_or("", String::as_str);
@@ -39,6 +41,16 @@ pub fn run(arguments: &[String]) -> ! {
             forever()
         }
         "http" => serve(number(argument)),
+        "write-logs" => match crate::bench::follower::write(&arguments[1..]) {
+            Ok(took) => {
+                println!("{took}");
+                0
+            }
+            Err(error) => {
+                eprintln!("{error}\n{USAGE}");
+                74
+            }
+        },
         _ => {
             eprintln!("{USAGE}");
             64

@@ -110,7 +110,8 @@ fn every_environment_variable_is_told() {
 
 #[test]
 fn links_lead_somewhere() {
-    let pages = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/operations.md"];
+    let pages =
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/operations.md", "docs/performance.md"];
     for page in pages {
         let text = read(page);
         let folder = Path::new(page).parent().unwrap_or(Path::new(""));
@@ -137,4 +138,23 @@ fn sources(folders: &[&str]) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+#[test]
+fn the_page_on_performance_tells_of_every_figure() {
+    let between = |text: &str, begin: &str, end: &str| {
+        let inside = text.split_once(begin).and_then(|(_, rest)| rest.split_once(end)).unwrap_or_else(|| panic!("no {begin}"));
+        inside.0.to_owned()
+    };
+    let quoted = |line: &str| line.split('"').nth(1).map(str::to_owned);
+    let parts = between(&read("src/bench.rs"), "const PARTS: &[Part] = &[", "];");
+    let figures = between(&read("tests/bench/figures.py"), "FIGURES = {", "}");
+    let known: BTreeSet<String> = parts.lines().chain(figures.lines()).filter_map(quoted).collect();
+    assert!(known.len() > 10, "{known:?}");
+    let page = read("docs/performance.md");
+    let untold: Vec<_> = known.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert!(untold.is_empty(), "docs/performance.md has no row for {untold:?}");
+    for mark in ["<!-- figures: begin -->", "<!-- figures: end -->"] {
+        assert_eq!(page.matches(mark).count(), 1, "tests/bench/doc.py looks for {mark}");
+    }
 }

@@ -18,6 +18,9 @@ from urllib.parse import quote
 
 IMAGE = "beaufort/demo"
 LABEL = "beaufort.bench"
+# What Beaufort marks everything of a cluster with: pauses and networks too, which have none of AWS's labels.
+CLUSTER = "beaufort.cluster"
+HOUR = 3600
 TICK = os.sysconf("SC_CLK_TCK")
 TARGETS = {
     "ecs": ("AmazonEC2ContainerServiceV20141113", "ecs", "1.1"),
@@ -72,6 +75,7 @@ class Row:
     note: str = ""
     grows: str = ""
     group: str = ""
+    figure: str = ""
 
     @property
     def verdict(self):
@@ -91,7 +95,7 @@ class Row:
 
     def as_json(self):
         """bench.json's shape: what reads it (doc.py, and whoever compares runs) relies on these names."""
-        return {"group": self.group, "what": self.what, "values": self.values, "median": median(self.values), "unit": self.unit,
+        return {"group": self.group, "figure": self.figure, "what": self.what, "values": self.values, "median": median(self.values), "unit": self.unit,
                 "goal": self.goal, "at_most": self.at_most, "verdict": self.verdict,
                 "reference": dataclasses.asdict(self.reference) if self.reference else None, "grows": self.grows, "note": self.note}
 
@@ -215,6 +219,11 @@ class Cpu:
         after = self._now()
         self.took, self.beaufort, self.docker = (b - a for a, b in zip(self.before[:3], after[:3]))
         self.threads = {name: spent - self.before[3].get(name, 0.0) for name, spent in after[3].items()}
+
+
+def worst(threads, take=3):
+    top = sorted(threads.items(), key=lambda kv: -kv[1])[:take]
+    return "most in " + ", ".join(f"{name} {1000 * spent:.0f} ms" for name, spent in top)
 
 
 def rss_mb(pid):
@@ -348,10 +357,10 @@ class Beaufort:
     def service(self, name):
         return self.ecs("DescribeServices", services=[name])["services"][0]
 
-    def scale(self, name, definition, desired):
+    def scale(self, name, definition, desired, **more):
         """Seconds from the call to all RUNNING, as a client sees it."""
         started = time.monotonic()
-        self.ecs("CreateService", serviceName=name, taskDefinition=definition, desiredCount=desired)
+        self.ecs("CreateService", serviceName=name, taskDefinition=definition, desiredCount=desired, **more)
         until(f"{desired} run", lambda: self.service(name)["runningCount"] == desired, 120, 0.02)
         return time.monotonic() - started
 
@@ -376,6 +385,7 @@ class Beaufort:
                 self.process.wait()
         docker = Docker()
         label = f"com.amazonaws.ecs.cluster={self.cluster}"
-        Beaufort.pause_images |= {r["Image"] for r in docker.of(label) if r["Image"].startswith("beaufort/pause:")}
+        Beaufort.pause_images |= {r["Image"] for r in docker.of(f"{CLUSTER}={self.cluster}") if r["Image"].startswith("beaufort/pause:")}
         docker.remove(label)
+        docker.remove(f"{CLUSTER}={self.cluster}")
         shutil.rmtree(self.dir, ignore_errors=True)

@@ -12,47 +12,13 @@ import traceback
 sys.dont_write_bytecode = True
 
 import figures
-from harness import LABEL, Beaufort, Docker, facts, median
+from harness import LABEL, Beaufort, Docker, facts
+from table import table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUT = ROOT / "bench-out"
 # A figure is begun only within this time; each takes a few minutes at most.
 BEGIN_WITHIN_S = 40 * 60
-
-
-def number(value):
-    if value == 0:
-        return "0"
-    size = abs(value)
-    return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 else f"{value:.3f}"
-
-
-def goal_of(row):
-    return "" if row.goal is None else f"{'≤' if row.at_most else '≥'} {row.goal:,.10g} {row.unit}"
-
-
-def reference_of(row):
-    if row.reference is None:
-        return ""
-    value = "" if row.reference.value is None else f": {number(row.reference.value)} {row.reference.unit}"
-    return row.reference.what + value
-
-
-HEAD = "| What | Goal | Measured | Least to most | Reference in the same run | Verdict | Grows | How |\n|---|---|---|---|---|---|---|---|"
-
-
-def table(machine, rows):
-    """Markdown, a table for each group in the order in which the groups come."""
-    about = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in machine.items())
-    text = [f"Measured on: {about}."]
-    for group in dict.fromkeys(row.group for row in rows):
-        text += ["", f"### {group}", "", HEAD]
-        for row in rows:
-            if row.group == group:
-                spread = f"{number(min(row.values))} to {number(max(row.values))} ({len(row.values)} runs)" if len(row.values) > 1 else ""
-                cells = [row.what, goal_of(row), f"{number(median(row.values))} {row.unit}", spread, reference_of(row), row.verdict, row.grows, row.note]
-                text.append("| " + " | ".join(cells) + " |")
-    return "\n".join(text) + "\n"
 
 
 def clean(images_before):
@@ -90,7 +56,7 @@ def main():
             try:
                 group, measure = known[name]
                 for row in measure():
-                    row.group = group
+                    row.group, row.figure = group, name
                     if row.values and all(math.isfinite(value) for value in row.values):
                         rows.append(row)
                     else:
@@ -104,12 +70,12 @@ def main():
     # As the registry orders the groups.
     groups = list(dict.fromkeys(group for group, _ in known.values()))
     rows.sort(key=lambda row: groups.index(row.group))
-    text = table(machine, rows) + "".join(f"\nNot measured: {line}\n" for line in broken)
+    told = {"schema": 1, "machine": machine, "figures": [row.as_json() for row in rows], "not_measured": broken}
+    text = table(told)
     OUT.mkdir(exist_ok=True)
     # Some of the figures are no bench: docs/performance.md is made of all of them.
     name = "some" if some else "bench"
     (OUT / f"{name}.md").write_text(text)
-    told = {"schema": 1, "machine": machine, "figures": [row.as_json() for row in rows], "not_measured": broken}
     (OUT / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
     print(text)
     # A goal that is missed is a finding; a figure that is not there is a fault.

@@ -4,6 +4,7 @@
 //! Start reading here: [`DockerEngine`] is the seam's calls in order; the streams run in [`events`], [`usage`] and [`follow`].
 
 mod apilog;
+pub mod bench;
 mod cgroup;
 mod connect;
 mod counters;

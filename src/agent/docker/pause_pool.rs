@@ -102,8 +102,9 @@ pub async fn pause(shared: &Arc<Shared>, task: &TaskId, cluster: &str) -> Result
         let Some(started) = running_or_gone(shared, &warm).await? else { continue };
         return Ok(started);
     }
-    shared.pool.wanted.notify_one();
     let new = start_new(shared, cluster, &name).await?;
+    // Only now: of a cluster's first task, the refill would not know the network before.
+    shared.pool.wanted.notify_one();
     let found = running_or_gone(shared, &new).await?;
     found.ok_or_else(|| failure(START, "the pause container ended at once"))
 }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -97,7 +98,8 @@ pub fn run(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, out: &mpsc::S
     while sleep_to_the_second(shared) {
         let (began, cost) = (Instant::now(), thread_cpu());
         let now = shared.config.clock.now();
-        let samples = pass(shared, runtime, &mut known, cheap, descriptors);
+        let mut begin = |id: &str, watched: &Arc<Watched>| begin(shared, runtime, id, watched);
+        let samples = pass(&shared.cgroups, &shared.watched, &mut begin, &mut known, cheap, descriptors);
         cheap = began.elapsed() < CHEAP_PASS;
         let cost_us = (thread_cpu().saturating_sub(cost)).as_micros() as u64;
         match out.try_send(UsageBatch { at: now, samples, cost_us }) {
@@ -131,20 +133,21 @@ fn sleep_to_the_second(shared: &Shared) -> bool {
     false
 }
 
+/// To the nanosecond, where getrusage's is a timer tick behind.
 fn thread_cpu() -> Duration {
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return Duration::ZERO };
-    let (user, system) = (usage.user_time(), usage.system_time());
-    Duration::from_micros(((user.tv_sec() + system.tv_sec()) * 1_000_000 + user.tv_usec() + system.tv_usec()).max(0) as u64)
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
+/// `begin` says from where a container that is new is read.
 fn pass(
-    shared: &Arc<Shared>,
-    runtime: &tokio::runtime::Handle,
+    host: &Host,
+    registry: &Registry,
+    begin: &mut dyn FnMut(&str, &Arc<Watched>) -> Sampled,
     known: &mut BTreeMap<RuntimeId, Sampled>,
     cheap: bool,
     descriptors: usize,
 ) -> Vec<UsageSample> {
-    let watched = shared.watched.all();
+    let watched = registry.all();
     let alive: BTreeSet<&str> = watched.iter().map(|(id, _)| id.as_str()).collect();
     known.retain(|id, _| alive.contains(id.as_str()));
     let mut samples = Vec::with_capacity(watched.len());
@@ -154,13 +157,13 @@ fn pass(
     let mut text = String::new();
     for (id, watched) in &watched {
         if known.get(id).is_none_or(|s| s.watched != *watched) {
-            known.insert(id.clone(), begin(shared, runtime, id, watched));
+            known.insert(id.clone(), begin(id, watched));
         }
         let Some(sampled) = known.get_mut(id) else { continue };
         sampled.files.keep = keep;
         let full = cheap || sampled.passes.is_multiple_of(SLOW_EVERY);
         let first = !spoken_for.contains(&watched.task);
-        if let Some(sample) = sample(&shared.cgroups, id, sampled, full, first, &mut text) {
+        if let Some(sample) = sample(host, id, sampled, full, first, &mut text) {
             spoken_for.insert(watched.task.clone());
             samples.push(sample);
         } else if matches!(sampled.source, Source::Files(_)) {
@@ -180,7 +183,46 @@ fn begin(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, id: &str, watch
         Some(directories) => Source::Files(directories),
         None => Source::Docker(stats::follow(shared, runtime, id)),
     };
-    Sampled { watched: watched.clone(), source, counters: Counters::default(), files: Files::default(), last: None, passes: 0 }
+    Sampled::new(watched, source)
+}
+
+impl Sampled {
+    fn new(watched: &Arc<Watched>, source: Source) -> Sampled {
+        let watched = watched.clone();
+        Sampled { watched, source, counters: Counters::default(), files: Files::default(), last: None, passes: 0 }
+    }
+}
+
+/// What passes over the registered containers cost, each a second after the one before as the thread's are, with nobody to send to: for
+/// `beaufort bench`. Every container must be found in `host`'s files; `between` is called before each pass. Answers the CPU time of each
+/// pass, and the last one's samples.
+pub fn measure(
+    host: &Host,
+    registry: &Registry,
+    passes: usize,
+    between: &mut dyn FnMut(usize) -> io::Result<()>,
+) -> io::Result<(Vec<Duration>, Vec<UsageSample>)> {
+    let (mut known, mut cheap, mut missing) = (BTreeMap::new(), true, None);
+    let (mut took, mut samples) = (Vec::with_capacity(passes), Vec::new());
+    let descriptors = descriptors_to_spare();
+    for number in 0..passes {
+        between(number)?;
+        let (began, cost) = (Instant::now(), thread_cpu());
+        let mut begin = |id: &str, watched: &Arc<Watched>| {
+            let found = cgroup::find(host, watched.pid, watched.cgroup_parent.as_deref(), id);
+            Sampled::new(
+                watched,
+                Source::Files(found.unwrap_or_else(|error| {
+                    missing = Some(error);
+                    Directories::default()
+                })),
+            )
+        };
+        samples = pass(host, registry, &mut begin, &mut known, cheap, descriptors);
+        cheap = began.elapsed() < CHEAP_PASS;
+        took.push(thread_cpu().saturating_sub(cost));
+    }
+    missing.map_or(Ok((took, samples)), Err)
 }
 
 /// None when the container is gone, or nothing was read yet.
@@ -235,7 +277,9 @@ fn finished(id: &str, s: &Sampled, before: Option<(u64, Instant)>, at: Instant, 
         Some((cpu, then)) => {
             let interval = at.duration_since(then);
             let cores = c.cpu_total_ns.saturating_sub(cpu) as f64 / (interval.as_nanos() as f64).max(1.0);
-            ((interval.as_millis() as i64).max(1), cores)
+            // To the nearest: a pass a few microseconds early is a second after the one before, not 999 ms.
+            let interval_ms = (interval + Duration::from_micros(500)).as_millis() as i64;
+            (interval_ms.max(1), cores)
         }
         None => (0, 0.0),
     };

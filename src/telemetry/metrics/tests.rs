@@ -602,7 +602,7 @@ fn parts_without_their_manifest_are_not_taken_for_left_over() {
     let (manifest, series) = (dir.0.join("manifest.json"), dir.0.join("series.log"));
     let refused = || MetricStore::open(Some(&dir.0), clock.clone(), Limits::default()).err().unwrap().to_string();
     let kept = std::fs::read_to_string(&manifest).unwrap();
-    for (content, said) in [(None, "is missing"), (Some("{"), "is damaged"), (Some(r#"{"version":2}"#), "newer format (2)")] {
+    for (content, said) in [(None, "is missing"), (Some("{"), "is damaged"), (Some(r#"{"version":3}"#), "newer format (3)")] {
         std::fs::remove_file(&manifest).unwrap();
         content.into_iter().for_each(|text| std::fs::write(&manifest, text).unwrap());
         assert!(refused().contains(said), "{}", refused());
