@@ -35,6 +35,7 @@
 //! - [`app`]: builds and wires a whole Beaufort in this process; start and stop order. What `up`, `serve` and tests start.
 //! - [`clock`], [`ids`]: the only doors to the time of day and to randomness.
 //! - [`observe`]: our own telemetry; owns the names `beaufort_*`.
+//! - [`replay`]: the past read again: what was decided, what other policies would have made of it, and its chart.
 //! - [`sim`]: whole worlds on simulated engines and one simulated time, with faults.
 //! - [`demo`], [`load`], [`web`]: the demo, its open-loop load and the sample service that it scales: clients of the API, as others
 //!   are.
@@ -73,6 +74,7 @@ pub mod load;
 pub mod model;
 pub mod observe;
 pub mod pause;
+pub mod replay;
 pub mod schedule;
 pub mod sim;
 pub mod store;

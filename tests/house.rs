@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("export", &["model", "store", "telemetry", "decide", "observe", "api"]),
     ("http", &["api", "wire", "telemetry", "export", "model"]),
     ("sim", &["model", "decide", "store", "control", "telemetry", "agent", "clock", "ids", "api", "wire", "schedule", "app"]),
+    ("replay", &["model", "decide", "store", "telemetry", "api", "clock", "schedule"]),
     (
         "cli",
         &[
@@ -30,6 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "bench",
             "demo",
             "load",
+            "replay",
             "web",
             "observe",
             "clock",

@@ -1,11 +1,12 @@
 //! The command line: one file per command. Owns words on a terminal and exit codes; decides nothing about containers, and reads a
-//! running Beaufort only over its HTTP API.
+//! running Beaufort only over its HTTP API, or the files of one, where `replay` reads them.
 //!
 //! Start reading here: [`Command`] lists every command, `run` starts it. A new command is one variant and one line in `run`.
 
 mod agent;
 mod alerts;
 mod apply;
+mod backtest;
 mod backup;
 mod check;
 mod client;
@@ -17,7 +18,9 @@ mod failure;
 mod gaps;
 mod health;
 mod logs;
+mod past;
 mod ps;
+mod replay;
 mod restore;
 mod scale;
 mod screen;
@@ -103,6 +106,10 @@ pub enum Command {
     Scale(scale::ScaleArgs),
     /// List the alerts of Prometheus that Alertmanager has told of
     Alerts(alerts::AlertsArgs),
+    /// Tell what was decided and why, commit by commit; with a policy, what it would have decided
+    Replay(replay::ReplayArgs),
+    /// Try scaling policies on what was recorded of a service
+    Backtest(backtest::BacktestArgs),
     /// List what clients asked for and Beaufort does not do
     Gaps(gaps::GapsArgs),
     /// Tell whether Beaufort is up
@@ -138,6 +145,8 @@ fn run(target: Target, command: Command) -> anyhow::Result<ExitCode> {
         Command::Apply(args) => in_one_thread(apply::run(target, args)),
         Command::Scale(args) => in_one_thread(scale::run(target, args)),
         Command::Alerts(args) => in_one_thread(alerts::run(target, args)),
+        Command::Replay(args) => in_one_thread(replay::run(target, args)),
+        Command::Backtest(args) => in_one_thread(backtest::run(target, args)),
         Command::Gaps(args) => in_one_thread(gaps::run(target, args)),
         Command::Health(args) => in_one_thread(health::run(target, args)),
         Command::Demo(args) => in_workers(crate::demo::run(args)),

@@ -1,5 +1,5 @@
-//! Writes down what each service has, once a second: Container Insights' DesiredTaskCount, RunningTaskCount and PendingTaskCount, with
-//! the retention of every metric. What a back-test compares its own curve with.
+//! Writes down what each service has, once a second: Container Insights' DesiredTaskCount, RunningTaskCount and PendingTaskCount,
+//! with the retention of every metric. What a back-test compares its own curve with.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ pub mod alarm;
 pub mod alert;
 pub mod autoscale;
 pub mod backoff;
+pub mod backtest;
 pub mod container;
 pub mod definition;
 pub mod expression;

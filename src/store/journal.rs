@@ -108,6 +108,12 @@ impl Journal {
         Ok(extent)
     }
 
+    /// The first commit at this moment or later.
+    pub fn revision_at(&self, at: Timestamp) -> Result<Option<u64>, Error> {
+        let sql = "SELECT revision FROM journal WHERE at >= ?1 ORDER BY revision LIMIT 1";
+        Ok(self.connection.query_row(sql, [at.0], |row| row.get(0)).optional()?)
+    }
+
     /// Commits in order, from this revision on. They come without their records, which have numbers of their own.
     pub fn commits(&self, from: u64) -> impl Iterator<Item = Result<Commit, Error>> + '_ {
         Pages {
@@ -172,9 +178,9 @@ impl Journal {
         Ok(self.state_at(u64::MAX)?.state)
     }
 
-    /// The state as of a commit, from the rows as they are and the journal: a row that the journal shows at or before this commit is
-    /// as the last of these changes left it, one that it never shows is as it always was, and one that it first shows later was made
-    /// later, or is unknown.
+    /// The state as of a commit, from the rows as they are and the journal: a row that the journal shows at or before this commit
+    /// is as the last of these changes left it, one that it never shows is as it always was, and one that it first shows later
+    /// was made later, or is unknown.
     pub fn state_at(&self, revision: u64) -> Result<Past, Error> {
         // Rows and journal must be of one moment.
         let moment = self.connection.unchecked_transaction()?;

@@ -24,6 +24,8 @@ use crate::wire::fault::Fault;
 use crate::wire::service::Service;
 use errors::invalid;
 
+pub use policies::read as read_policy;
+
 pub const NAMESPACE: &str = "ecs";
 pub const DIMENSION: &str = "ecs:service:DesiredCount";
 

@@ -17,7 +17,10 @@ use crate::model::{Millis, ServiceKey};
 use crate::schedule::asked_by_user;
 use crate::schedule::scaling::names_policy;
 use crate::store::{Change, Tx};
-use crate::wire::fault::Fault;
+use crate::wire::decode::{Unknown, decode};
+use crate::wire::fault::{Fault, SERIALIZATION};
+use crate::wire::json;
+use crate::wire::node::Malformed;
 
 /// Application Auto Scaling quotas: "Scaling policies per scalable target: 50".
 const MOST_POLICIES: usize = 50;
@@ -26,17 +29,7 @@ const CUSTOM_PERIOD_S: u32 = 60;
 
 pub async fn put(cx: Cx, input: PutScalingPolicyInput) -> Result<PutScalingPolicyOutput, Fault> {
     let key = service_key(&input.service_namespace, &input.resource_id, &input.scalable_dimension)?;
-    check_name(&input.policy_name)?;
-    if input.policy_type == Some(PolicyType::PredictiveScaling) || input.predictive.is_some() {
-        return Err(invalid(
-            "Predictive scaling policies are not served in this release; use TargetTrackingScaling or StepScaling.",
-        ));
-    }
-    if input.tracking.is_some() && input.step.is_some() {
-        return Err(invalid(
-            "Only one of StepScalingPolicyConfiguration and TargetTrackingScalingPolicyConfiguration may be specified.",
-        ));
-    }
+    check(&input)?;
     update(&cx, "PutScalingPolicy", move |tx, app| {
         if !tx.state().targets.contains_key(&key) {
             return Err(not_found(format!("No scalable target registered for {}", named(&key))));
@@ -70,6 +63,33 @@ pub async fn put(cx: Cx, input: PutScalingPolicyInput) -> Result<PutScalingPolic
         Ok(PutScalingPolicyOutput { policy_arn, alarms })
     })
     .await
+}
+
+/// What must hold whatever there is already.
+fn check(input: &PutScalingPolicyInput) -> Result<(), Fault> {
+    check_name(&input.policy_name)?;
+    if input.policy_type == Some(PolicyType::PredictiveScaling) || input.predictive.is_some() {
+        return Err(invalid(
+            "Predictive scaling policies are not served in this release; use TargetTrackingScaling or StepScaling.",
+        ));
+    }
+    if input.tracking.is_some() && input.step.is_some() {
+        return Err(invalid(
+            "Only one of StepScalingPolicyConfiguration and TargetTrackingScalingPolicyConfiguration may be specified.",
+        ));
+    }
+    Ok(())
+}
+
+/// A policy that nobody puts: PutScalingPolicy's input, with its checks and its words, for those who ask what it would do.
+pub fn read(body: &[u8]) -> Result<(ServiceKey, String, PolicyKind), Fault> {
+    let node = json::parse(body).map_err(|Malformed(why)| Fault::new(&SERIALIZATION, why))?;
+    let input: PutScalingPolicyInput = decode(node, &Unknown::default()).map_err(|e| super::errors::refuse(&e))?;
+    let key = service_key(&input.service_namespace, &input.resource_id, &input.scalable_dimension)?;
+    check(&input)?;
+    let kind = kind(input.policy_type, input.tracking, input.step, None)?;
+    validate(&kind).map_err(|Invalid(message)| invalid(message))?;
+    Ok((key, input.policy_name, kind))
 }
 
 fn said(kind: &PolicyKind) -> serde_json::Value {

@@ -12,7 +12,10 @@ use crate::model::Timestamp;
 use crate::model::alarm::{Alarm, AlarmState, MissingData};
 use crate::model::metric::Statistic;
 use crate::store::Change;
-use crate::wire::fault::Fault;
+use crate::wire::decode::{Unknown, decode};
+use crate::wire::fault::{Fault, SERIALIZATION};
+use crate::wire::json;
+use crate::wire::node::Malformed;
 
 /// CloudWatch's quota is 5,000 a region; ours bounds what is evaluated every ten seconds.
 const MOST_ALARMS: usize = 50_000;
@@ -40,6 +43,13 @@ pub async fn put(cx: Cx, input: PutMetricAlarmInput) -> Result<(), Fault> {
         Ok(())
     })
     .await
+}
+
+/// An alarm that nobody puts: PutMetricAlarm's input, with its checks and its words, for those who ask what it would do.
+pub fn read(body: &[u8], now: Timestamp) -> Result<Alarm, Fault> {
+    let node = json::parse(body).map_err(|Malformed(why)| Fault::new(&SERIALIZATION, why))?;
+    let input: PutMetricAlarmInput = decode(node, &Unknown::default()).map_err(|e| errors::refuse(&e))?;
+    configuration(input, now)
 }
 
 fn at(alarm: Alarm, now: Timestamp) -> Alarm {

@@ -24,6 +24,8 @@ use crate::store::Tx;
 use crate::wire::fault::Fault;
 use crate::wire::service::Service;
 
+pub use alarms::read as read_alarm;
+
 pub fn service() -> Service<App> {
     Service::new("monitoring")
         .target("GraniteServiceVersion20100801")

@@ -31,7 +31,7 @@ pub(super) struct Maintenance {
 }
 
 /// What is alive, replaced atomically: a crash at any instant leaves the old state or the new one.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     pub version: u32,
     pub wal: Cut,

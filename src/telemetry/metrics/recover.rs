@@ -45,6 +45,48 @@ pub(super) fn open(dir: &Path, clock: SharedClock, limits: Limits) -> Result<Met
     Ok(store)
 }
 
+/// What a directory holds, for one who reads beside its owner: no lock is taken and nothing is tidied, cut or set aside. Of a
+/// store that is open, what came since is not seen; a checkpoint in the middle of this is, and then it begins anew.
+pub(super) fn open_to_read(dir: &Path, clock: SharedClock, limits: Limits) -> Result<MetricStore, Error> {
+    const TRIES: usize = 5;
+    let failed = |error| Error::Io { path: dir.to_path_buf(), error };
+    let mut moved = None;
+    for _ in 0..TRIES {
+        let manifest = read_manifest(dir)?;
+        match read_all(dir, &manifest, clock.clone(), limits.clone()) {
+            Ok(store) if read_manifest(dir)? == manifest => return Ok(store),
+            Ok(_) => moved = None,
+            Err(error) => moved = Some(error),
+        }
+    }
+    Err(failed(moved.unwrap_or_else(|| io::Error::other("it changes faster than it can be read"))))
+}
+
+fn read_all(dir: &Path, manifest: &Manifest, clock: SharedClock, limits: Limits) -> io::Result<MetricStore> {
+    let store = MetricStore::empty(None, None, clock, limits);
+    let now = store.clock.now();
+    let series = match std::fs::read(dir.join(SERIES_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        bytes => bytes?,
+    };
+    read_frames(&series, |payload| {
+        if let Some(Record::Series(series)) = read_record(payload) {
+            read_series(series, &mut write(&store.table), now.0);
+        }
+    });
+    let parts = manifest.parts.iter().map(|entry| Part::open(dir, entry.clone()).map(Arc::new)).collect::<io::Result<_>>()?;
+    *write(&store.tables) = Arc::new(Tables { frozen: None, parts });
+    let names = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+    let mut segments: Vec<u64> = names.iter().filter_map(|name| segment_of(name.to_str()?)).collect();
+    segments.retain(|segment| *segment >= manifest.wal.segment);
+    segments.sort_unstable();
+    for segment in segments {
+        let skip = if segment == manifest.wal.segment { manifest.wal.offset } else { 0 };
+        read_segment(&store, &segment_path(dir, segment), skip)?;
+    }
+    Ok(store)
+}
+
 fn read_manifest(dir: &Path) -> Result<Manifest, Error> {
     /// Read first: a newer one may hold what this version has no name for.
     #[derive(serde::Deserialize)]
@@ -144,6 +186,19 @@ fn recover_parts(store: &MetricStore, dir: &Path, manifest: &Manifest) {
 }
 
 fn replay(store: &MetricStore, path: &Path, skip: u64) -> io::Result<()> {
+    let Segment { length, skip, frames } = read_segment(store, path, skip)?;
+    told(store, path, &frames, skip);
+    cut_tail(store, path, length, skip + frames.end)
+}
+
+/// A segment of the log, as it was read from `skip` on.
+struct Segment {
+    length: usize,
+    skip: usize,
+    frames: Frames,
+}
+
+fn read_segment(store: &MetricStore, path: &Path, skip: u64) -> io::Result<Segment> {
     let bytes = std::fs::read(path)?;
     // A segment shorter than the cut was torn where parts hold everything.
     let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
@@ -167,8 +222,7 @@ fn replay(store: &MetricStore, path: &Path, skip: u64) -> io::Result<()> {
         }
     });
     store.counters.head_points.fetch_add(points_read, Ordering::Relaxed);
-    told(store, path, &frames, skip);
-    cut_tail(store, path, bytes.len(), skip + frames.end)
+    Ok(Segment { length: bytes.len(), skip, frames })
 }
 
 fn told(store: &MetricStore, path: &Path, frames: &Frames, skip: usize) {

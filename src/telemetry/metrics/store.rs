@@ -97,6 +97,16 @@ impl MetricStore {
         Ok(store)
     }
 
+    /// What a directory holds, read beside the store that owns it; see [`super::recover`]. Nothing may be put into it.
+    pub fn open_to_read(dir: &Path, clock: SharedClock, limits: Limits) -> Result<MetricStore, Error> {
+        super::recover::open_to_read(dir, clock, limits)
+    }
+
+    /// When the newest datum of any metric is of; the time of opening, if that is later.
+    pub fn newest(&self) -> Option<Timestamp> {
+        read(&self.table).since(0).iter().map(|series| Timestamp(series.idle_since_ms())).max()
+    }
+
     pub(super) fn empty(dir: Option<PathBuf>, wal: Option<Wal>, clock: SharedClock, limits: Limits) -> MetricStore {
         MetricStore {
             clock,
