@@ -19,7 +19,8 @@ POINTS_BACK = 7_000
 
 
 def container(*command, **more):
-    return {"name": "main", "image": IMAGE, "memory": 16, "command": ["testbed", *map(str, command)], **more}
+    """Its SIGTERM may come before its program listens to it: then it is not to last for half a minute."""
+    return {"name": "main", "image": IMAGE, "memory": 16, "stopTimeout": 2, "command": ["testbed", *map(str, command)], **more}
 
 
 class Client(threading.Thread):

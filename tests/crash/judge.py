@@ -58,6 +58,8 @@ class Judge:
         self.world, self.driver, self.ledger = world, driver, driver.ledger
         self.api = Api(world, again=True)
         self.reads = collections.Counter()
+        # What was waited for when it last was not settled.
+        self.waiting = ""
         # Where each stream was read up to: a token that was given before a crash must lead on after it.
         self.tokens, self.dripped, self.put_seen = {}, collections.Counter(), collections.defaultdict(set)
 
@@ -243,7 +245,10 @@ class Judge:
 
     def settle(self, within=SETTLE):
         began = time.monotonic()
-        until("desired equals running, in the API and on Docker", self.settled, within, 0.2)
+        try:
+            until("desired equals running, in the API and on Docker", self.settled, within, 0.2)
+        except TimeoutError as e:
+            raise Breach(f"{e}; {self.waiting}") from None
         took = time.monotonic() - began
         self.quick()
         self.points(everything=True)
@@ -252,26 +257,27 @@ class Judge:
         return took
 
     def settled(self):
-        """True, or what is still to come."""
+        """Whether nothing is still to come; what is stands in `waiting`."""
         listed = [arn for some in self.pages("ListServices", "serviceArns") for arn in some]
-        wanted, expected = 0, 0
         for some in chunks(listed, 10):
             for s in self.api.ecs("DescribeServices", services=some)["services"]:
                 if s["runningCount"] != s["desiredCount"] or s["pendingCount"] or len(s["deployments"]) > 1:
-                    return not f"{s['serviceName']} runs {s['runningCount']} of {s['desiredCount']}, {s['pendingCount']} pending"
-                wanted += s["desiredCount"]
+                    self.waiting = f"{s['serviceName']} runs {s['runningCount']} of {s['desiredCount']}, {s['pendingCount']} pending: {s['events'][:1]}"
+                    return False
         tasks = {}
         for status in ("RUNNING", "STOPPED"):
             for some in self.pages("ListTasks", "taskArns", desiredStatus=status):
                 for described in chunks(some, 100):
                     tasks.update({t["taskArn"]: t["lastStatus"] for t in self.api.ecs("DescribeTasks", tasks=described)["tasks"]})
         expected = {arn for arn, status in tasks.items() if status != "STOPPED"}
-        if any(tasks[arn] != "RUNNING" for arn in expected):
+        if under_way := {arn: tasks[arn] for arn in expected if tasks[arn] != "RUNNING"}:
+            self.waiting = f"tasks under way: {under_way}"
             return False
         rows = self.world.containers()
         if twice(rows):
             self.fail(f"runs twice: {twice(rows)}")
         running = {identity(r)[0] for r in rows}
+        self.waiting = f"{len(rows)} containers run for {len(expected)} tasks"
         return running == expected and len(rows) == len(expected)
 
     def pages(self, operation, name, **parameters):

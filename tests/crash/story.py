@@ -78,6 +78,7 @@ def run(binary, seed, kills=12, split=False, only=None, each=False, settle_every
             twice(watcher)
             if told.rounds % settle_every == 0:
                 told.settled.append(judge.settle())
+                told.story.append(f"settled after {told.settled[-1]:.1f} s; last: {judge.waiting}")
         driver.hold()
         told.settled.append(judge.settle())
         judge.caught_up()
