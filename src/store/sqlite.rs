@@ -100,8 +100,13 @@ impl Database {
         }
         connection.execute_batch(SETTINGS)?;
         schema::prepare(&mut connection)?;
-        connection.execute("INSERT OR IGNORE INTO meta VALUES ('installation', ?1)", [new_installation])?;
-        let installation = connection.query_row("SELECT value FROM meta WHERE name = 'installation'", [], |row| row.get(0))?;
+        if found == 0 {
+            connection.execute("INSERT OR IGNORE INTO meta VALUES ('installation', ?1)", [new_installation])?;
+        }
+        let sql = "SELECT value FROM meta WHERE name = 'installation'";
+        let installation: Option<String> = connection.query_row(sql, [], |row| row.get(0)).optional()?;
+        // Nothing is written into a file that may be damaged.
+        let installation = installation.ok_or_else(|| Error::Damaged("it does not say whose it is".to_owned()))?;
         let newest = load::newest(&connection)?;
         if let Some(acknowledged) = dir.and_then(witness::read).filter(|revision| *revision > newest.revision) {
             return Err(Error::Lost { found: newest.revision, acknowledged });
