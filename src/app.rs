@@ -227,6 +227,7 @@ pub async fn start_loops(core: &Core) -> anyhow::Result<Loops> {
     hub.forget_connections().await?;
     let control = &core.control;
     let tasks = vec![
+        tokio::spawn(hub.clone().dispatch()),
         tokio::spawn(services::run(control.clone(), services.clone())),
         tokio::spawn(alarms::run(control.clone(), loops.clone())),
         tokio::spawn(scaling::run(control.clone(), loops.clone())),

@@ -4,6 +4,7 @@
 //! A part is a file in `bench/` and a line in [`PARTS`]; it answers [`row::Row`]s, each with its goal and its reference where it
 //! has them.
 
+mod agents;
 pub mod cost;
 mod decisions;
 mod exposition;
@@ -36,6 +37,7 @@ struct Part {
 const PARTS: &[Part] = &[
     Part { name: "decisions", group: "Decisions", measure: decisions::measure },
     Part { name: "placement", group: "Control plane", measure: placement::measure },
+    Part { name: "agents", group: "Agents", measure: agents::measure },
     Part { name: "exposition", group: "Control plane", measure: exposition::measure },
     Part { name: "store", group: "Store", measure: store::measure },
     Part { name: "store-scale", group: "Store", measure: store::at_scale },

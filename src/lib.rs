@@ -28,6 +28,7 @@
 //! - [`api`]: one table of operations per AWS service ([`api::services`]), the native JSON API with Prometheus' service discovery
 //!   ([`api::native`]), and Alertmanager's webhook ([`api::alertmanager`]).
 //! - [`http`]: the one port.
+//! - [`frames`]: how the messages of the agents' link become WebSocket frames and back.
 //! - [`export`]: the Prometheus exposition, and the gauges that leave by OTLP.
 //! - [`cli`]: one file per command.
 //!
@@ -68,6 +69,7 @@ pub mod control;
 pub mod decide;
 pub mod demo;
 pub mod export;
+pub mod frames;
 pub mod http;
 pub mod ids;
 pub mod load;

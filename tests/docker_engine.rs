@@ -100,11 +100,11 @@ impl World {
         all
     }
 
-    async fn sample(&mut self, id: &str, wanted: impl Fn(&UsageSample) -> bool) -> UsageSample {
+    async fn sample(&mut self, id: &str, wanted: impl Fn(&UsageSample) -> bool) -> Arc<UsageSample> {
         let wait = async {
             loop {
                 let batch = self.streams.usage.recv().await.expect("the stream ends with the engine");
-                if let Some(sample) = batch.samples.into_iter().find(|s| s.runtime_id == id && wanted(s)) {
+                if let Some(sample) = batch.samples.into_iter().find(|s| &*s.runtime_id == id && wanted(s)) {
                     return sample;
                 }
             }
@@ -317,7 +317,7 @@ fn bridge_tasks_join_the_network_that_the_agent_is_told() {
             let members = world.docker.inspect_network(&name, None::<InspectNetworkOptions>).await.unwrap().containers.unwrap();
             assert!(members[&id].ipv4_address.as_ref().unwrap().starts_with(&format!("{address}/")));
             let sample = world.sample(&id, |s| s.network.is_some_and(|n| n.receive_bytes > 0)).await;
-            assert_eq!(sample.container, "web");
+            assert_eq!(&*sample.container, "web");
             // An agent that is told of no network any more still knows where this one is.
             world.config.task_network = None;
             world.restart_agent(Vec::new()).await;
@@ -346,7 +346,7 @@ fn awsvpc_tasks_have_addresses_of_their_own() {
                 let answer = get(&address, 80);
                 assert!(answer.contains(&format!("hello from ip-{}", address.replace('.', "-"))), "{answer}");
                 let sample = world.sample(&id, |s| s.network.is_some_and(|n| n.receive_bytes > 0)).await;
-                assert_eq!(sample.container, "web");
+                assert_eq!(&*sample.container, "web");
                 hosts.push(address);
                 let seen = world.seen(&pause).await;
                 assert_eq!((seen.container.as_str(), seen.task), ("~internal~ecs~pause", world.task(number)));

@@ -17,9 +17,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("schedule", &["model", "decide", "store", "ids"]),
     ("api", &["model", "store", "telemetry", "wire", "decide", "clock", "ids", "observe", "schedule", "shapes"]),
     ("control", &["model", "store", "telemetry", "decide", "clock", "ids", "observe", "schedule"]),
-    ("agent", &["model", "decide", "clock", "observe"]),
+    ("agent", &["model", "decide", "clock", "observe", "frames"]),
     ("export", &["model", "store", "telemetry", "decide", "observe", "api"]),
-    ("http", &["api", "wire", "telemetry", "export", "model"]),
+    ("frames", &["model"]),
+    ("http", &["api", "wire", "telemetry", "export", "model", "frames", "observe"]),
     ("sim", &["model", "decide", "store", "control", "telemetry", "agent", "clock", "ids", "api", "wire", "schedule", "app"]),
     ("replay", &["model", "decide", "store", "telemetry", "api", "clock", "schedule"]),
     (

@@ -18,6 +18,8 @@ pub struct AgentConfig {
     /// Host ports that no task gets.
     pub reserved_tcp_ports: Vec<u16>,
     pub agent_version: String,
+    /// Told in Hello, so that two agents with one identity are told from one that connects again. Empty: not told.
+    pub process: String,
     /// Where the containers' own telemetry goes.
     pub otlp_endpoint: Option<String>,
     /// Told the instance's id at every welcome, to be remembered for the next start.
@@ -35,6 +37,7 @@ impl AgentConfig {
             // ssh, the Docker API and the ECS agent's own (ECS_RESERVED_PORTS).
             reserved_tcp_ports: vec![22, 2375, 2376, 51678, 51679],
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: String::new(),
             otlp_endpoint: None,
             welcomed: None,
             counters: Arc::default(),

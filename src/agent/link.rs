@@ -12,22 +12,26 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, InvalidHeaderValue};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::frames::{AgentEnd, Frame, MAX_FRAME, Unreadable};
 use crate::model::link::{FromAgent, ToAgent};
 
 pub const PATH: &str = "/agent/v1/link";
-/// The largest message either side takes.
-pub const MAX_MESSAGE: usize = 16 << 20;
 /// The agent speaks at least this often; the control plane answers pings, so silence means a dead connection.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(15);
 const CONNECT: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
-const CAPACITY: usize = 256;
+/// A server that said no will not say yes a moment later: it is asked rarely, until somebody has put it right.
+const REFUSED_WAIT: Duration = Duration::from_secs(60);
+/// What waits here is older than what could be said instead, so little waits.
+const CAPACITY: usize = 16;
+/// What the socket reads at once.
+const READ_BUFFER: usize = 16 << 10;
 
 /// What the runtime holds.
 pub struct Link {
@@ -58,17 +62,22 @@ pub enum Broken {
     Socket(#[from] Box<tungstenite::Error>),
     #[error("the token cannot be sent in a header")]
     Token(#[from] InvalidHeaderValue),
-    /// The server answered, and no: its own words say why and what to do.
+    /// Somebody answered, and no: their own words say why and what to do.
     #[error("{0}")]
     Turned(String),
+    /// The server does not want this agent.
+    #[error("{0}")]
+    Refused(String),
     #[error("no answer within {}s", CONNECT.as_secs())]
     NoAnswer,
     #[error("silent for {}s", SILENCE.as_secs())]
     Silent,
-    #[error("closed by the control plane")]
-    Closed,
-    #[error("a message could not be understood: {0}")]
-    Garbled(#[from] serde_json::Error),
+    #[error("closed by the control plane{0}")]
+    Closed(String),
+    #[error("what the control plane sent could not be read: {0}")]
+    Garbled(#[from] Unreadable),
+    #[error("a message could not be written: {0}")]
+    Unwritable(#[from] serde_json::Error),
 }
 
 impl From<tungstenite::Error> for Broken {
@@ -76,14 +85,21 @@ impl From<tungstenite::Error> for Broken {
         match error {
             tungstenite::Error::Http(answer) => {
                 let words = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                Broken::Turned(format!(
-                    "refused with {}: {}",
-                    answer.status(),
-                    words.trim().chars().take(300).collect::<String>()
-                ))
+                let said = format!("refused with {}: {}", answer.status(), words.trim().chars().take(300).collect::<String>());
+                match answer.status().as_u16() {
+                    401 | 403 => Broken::Refused(said),
+                    _ => Broken::Turned(said),
+                }
             }
             other => Broken::Socket(Box::new(other)),
         }
+    }
+}
+
+impl Broken {
+    /// The server is there and does not want us: the token is wrong, most likely.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Broken::Refused(_) | Broken::Token(_))
     }
 }
 
@@ -138,17 +154,29 @@ async fn keep_connected(url: &str, token: &str, numbers: Numbers, mut far: FarEn
             Err(why) => Err(why),
         };
         let Err(why) = why else { return };
-        let wait = wait_after(failures, numbers());
+        let wait = if why.is_refusal() { spread(REFUSED_WAIT, numbers()) } else { wait_after(failures, numbers()) };
         failures += 1;
-        tracing::warn!(url, %why, wait_ms = wait.as_millis() as u64, "no connection to the control plane; tasks go on");
+        if why.is_refusal() {
+            tracing::error!(
+                url, %why, wait_ms = wait.as_millis() as u64,
+                "the control plane refuses this agent; tasks go on, and it is asked again now and then: start the agent anew with the \
+                 right token"
+            );
+        } else {
+            tracing::warn!(url, %why, wait_ms = wait.as_millis() as u64, "no connection to the control plane; tasks go on");
+        }
         // Nobody reads while there is no connection; what was said to the last one is not for the next.
         let _ = tokio::time::timeout(wait, discard(&mut far.from)).await;
     }
 }
 
-/// Doubling, and between half of it and the whole.
+/// Doubling, up to a bound.
 fn wait_after(failures: u32, number: u64) -> Duration {
-    let whole = FIRST_WAIT.saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT);
+    spread(FIRST_WAIT.saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT), number)
+}
+
+/// Between half of it and the whole.
+fn spread(whole: Duration, number: u64) -> Duration {
     whole / 2 + whole.mul_f64((number % 1_000) as f64 / 2_000.0)
 }
 
@@ -163,7 +191,11 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 async fn connect(url: &str, token: &str) -> Result<Socket, Broken> {
     let mut request = url.into_client_request()?;
     request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}"))?);
-    let limits = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    let limits = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(Some(MAX_FRAME))
+        .max_frame_size(Some(MAX_FRAME));
     let connecting = tokio_tungstenite::connect_async_with_config(request, Some(limits), true);
     let (socket, _) = tokio::time::timeout(CONNECT, connecting).await.map_err(|_| Broken::NoAnswer)??;
     Ok(socket)
@@ -172,6 +204,7 @@ async fn connect(url: &str, token: &str) -> Result<Socket, Broken> {
 /// Moves messages both ways until the connection breaks (the error) or the runtime is gone (Ok).
 async fn converse(socket: Socket, far: &mut FarEnd) -> Result<(), Broken> {
     let (mut out, mut inward) = socket.split();
+    let mut end = AgentEnd::default();
     let mut introduced = false;
     let mut heard = Instant::now();
     let mut ping = tokio::time::interval(HEARTBEAT);
@@ -182,21 +215,27 @@ async fn converse(socket: Socket, far: &mut FarEnd) -> Result<(), Broken> {
                 // What is left from an earlier connection must not go before this one's Hello.
                 introduced |= matches!(message, FromAgent::Hello(_));
                 if introduced {
-                    let text = serde_json::to_string(&message)?;
-                    let sending = out.send(Message::Text(text.into()));
+                    let frame = match end.frame(&message)? {
+                        Frame::Text(text) => Message::Text(text.into()),
+                        Frame::Binary(bytes) => Message::Binary(bytes.into()),
+                    };
+                    let sending = out.send(frame);
                     tokio::time::timeout(SILENCE, sending).await.map_err(|_| Broken::Silent)??;
                 }
             }
             frame = inward.next() => {
                 heard = Instant::now();
-                match frame.ok_or(Broken::Closed)?? {
+                match frame.ok_or_else(|| Broken::Closed(String::new()))?? {
                     Message::Text(text) => {
-                        let message = understand(&text)?;
+                        let message = end.read(text.as_str())?;
                         if far.to.send(message).await.is_err() {
                             return Ok(());
                         }
                     }
-                    Message::Close(_) => return Err(Broken::Closed),
+                    Message::Close(why) => {
+                        let why = why.map(|frame| format!(": {}", frame.reason)).filter(|why| why.len() > 2);
+                        return Err(Broken::Closed(why.unwrap_or_default()));
+                    }
                     _ => {}
                 }
             }
@@ -209,10 +248,6 @@ async fn converse(socket: Socket, far: &mut FarEnd) -> Result<(), Broken> {
             }
         }
     }
-}
-
-fn understand(text: &Utf8Bytes) -> Result<ToAgent, serde_json::Error> {
-    serde_json::from_str(text.as_str())
 }
 
 #[cfg(test)]
@@ -230,6 +265,7 @@ mod tests {
         assert_eq!(wait_after(0, 0), FIRST_WAIT / 2);
         assert!(wait_after(3, 999) <= FIRST_WAIT * 8 && wait_after(3, 999) > FIRST_WAIT * 7);
         assert!(wait_after(60, 999) <= LONGEST_WAIT);
+        assert!(Broken::Refused("refused with 401".into()).is_refusal() && !Broken::Turned("with 503".into()).is_refusal());
     }
 
     fn heartbeat(at: i64) -> FromAgent {
@@ -239,6 +275,8 @@ mod tests {
     fn hello() -> FromAgent {
         FromAgent::Hello(Box::new(crate::model::link::Hello {
             link_version: 1,
+            link_newest: 2,
+            process: String::new(),
             instance: None,
             cluster: "c".into(),
             agent_version: String::new(),

@@ -3,14 +3,14 @@
 //!
 //! One loop owns everything here and never waits for any one thing: runners never block, and a full link only means that less is sent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::adopt;
@@ -23,7 +23,7 @@ use super::outbox::Outbox;
 use super::spec::Surroundings;
 use super::task::{self, Death, Input, Reports};
 use crate::clock::SharedClock;
-use crate::model::link::{Assignment, FromAgent, Hello, LINK_VERSION, TaskReport, ToAgent};
+use crate::model::link::{Assignment, FromAgent, Hello, LINK_NEWEST, LINK_OLDEST, TaskReport, ToAgent, UsageBatch};
 use crate::model::log::ResumePoint;
 use crate::model::{InstanceId, TaskId, Timestamp};
 
@@ -31,6 +31,8 @@ use crate::model::{InstanceId, TaskId, Timestamp};
 const REPORTS_AT_ONCE: usize = 256;
 /// Inputs waiting for one runner, which takes them as they come.
 const INPUTS: usize = 64;
+/// Passes of usage that wait for a slow link; the oldest goes first.
+const PASSES: usize = 8;
 /// Between a list that failed and the next.
 const LIST_AGAIN: Duration = Duration::from_secs(1);
 
@@ -71,8 +73,6 @@ async fn serve<E: Engine>(engine: Arc<E>, link: Link, clock: SharedClock, config
     };
     let mut hub = Hub::new(engine, clock, config, info);
     hub.connected(*connection.borrow_and_update());
-    let mut heartbeat = tokio::time::interval(HEARTBEAT);
-    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let now = hub.tools.clock.now();
         let sending = hub.has_message(now);
@@ -103,25 +103,24 @@ async fn serve<E: Engine>(engine: Arc<E>, link: Link, clock: SharedClock, config
             permit = to.reserve(), if sending => match permit {
                 Ok(permit) => {
                     if let Some(message) = hub.next_message(now).await {
+                        hub.said = Instant::now();
                         permit.send(message);
                     }
                 }
                 Err(_) => return Ended::LinkGone,
             },
             Some(batch) = usage.recv() => {
-                if !hub.welcomed || to.try_send(FromAgent::Usage(batch)).is_err() {
-                    hub.config.counters.usage_dropped.fetch_add(1, Ordering::Relaxed);
-                }
+                hub.measured(batch);
             }
             Some(batch) = lines.recv(), if hub.outbox.has_room() => {
                 hub.outbox.add(batch);
                 hub.config.counters.lines_lost.store(hub.outbox.lost, Ordering::Relaxed);
             }
-            _ = heartbeat.tick() => {
-                if hub.welcomed {
-                    // A full link is no silence.
-                    let _ = to.try_send(FromAgent::Heartbeat { at: now, engine_up: hub.engine_up });
-                }
+            // Whatever else was said says as much.
+            () = tokio::time::sleep_until(hub.said + HEARTBEAT), if hub.welcomed => {
+                hub.said = Instant::now();
+                // A full link is no silence.
+                let _ = to.try_send(FromAgent::Heartbeat { at: now, engine_up: hub.engine_up });
             }
             () = tokio::time::sleep(retry) => {}
         }
@@ -150,9 +149,16 @@ struct Hub<E> {
     /// once more, because its last report was lost, is reported again and not run again.
     latest: BTreeMap<TaskId, TaskReport>,
     unsent: BTreeSet<TaskId>,
+    usage: VecDeque<UsageBatch>,
     outbox: Outbox,
+    /// Lines go before usage the next time, and the other way round, so that neither waits for the other's end.
+    lines_turn: bool,
+    /// When anything was said last.
+    said: Instant,
 
     engine_up: bool,
+    /// What this connection was told of the engine last.
+    told_up: Option<bool>,
     /// Questions to the engine that are under way.
     asking: JoinSet<Answer>,
     listing: bool,
@@ -191,8 +197,12 @@ impl<E: Engine> Hub<E> {
             running: JoinSet::new(),
             latest: BTreeMap::new(),
             unsent: BTreeSet::new(),
+            usage: VecDeque::new(),
             outbox: Outbox::default(),
+            lines_turn: false,
+            said: Instant::now(),
             engine_up: true,
+            told_up: None,
             asking: JoinSet::new(),
             listing: false,
             list_again: false,
@@ -205,7 +215,9 @@ impl<E: Engine> Hub<E> {
     fn connected(&mut self, number: u64) {
         self.hello_due = number > 0;
         self.welcomed = false;
+        self.told_up = None;
         self.generation = None;
+        self.drop_usage(0);
         self.outbox.reconnected();
         self.unsent = self.latest.keys().cloned().collect();
     }
@@ -468,16 +480,36 @@ impl<E: Engine> Hub<E> {
         }
     }
 
+    /// A pass of usage describes its own second, whenever it arrives; but only a connection that is there takes any.
+    fn measured(&mut self, batch: UsageBatch) {
+        self.usage.push_back(batch);
+        self.drop_usage(if self.welcomed { PASSES } else { 0 });
+    }
+
+    fn drop_usage(&mut self, most: usize) {
+        let surplus = self.usage.len().saturating_sub(most);
+        self.usage.drain(..surplus);
+        self.config.counters.usage_dropped.fetch_add(surplus as u64, Ordering::Relaxed);
+    }
+
     fn has_message(&self, now: Timestamp) -> bool {
-        self.hello_due || (self.welcomed && (!self.unsent.is_empty() || self.outbox.is_due(now)))
+        let news = || self.told_up != Some(self.engine_up) || !self.unsent.is_empty() || !self.usage.is_empty();
+        self.hello_due || (self.welcomed && (news() || self.outbox.is_due(now)))
     }
 
     async fn next_message(&mut self, now: Timestamp) -> Option<FromAgent> {
         if std::mem::take(&mut self.hello_due) {
             return Some(FromAgent::Hello(Box::new(self.hello(now))));
         }
+        if self.told_up != Some(self.engine_up) {
+            self.told_up = Some(self.engine_up);
+            return Some(FromAgent::Heartbeat { at: now, engine_up: self.engine_up });
+        }
         if self.unsent.is_empty() {
-            return self.outbox.take(now).map(FromAgent::Lines);
+            self.lines_turn = !self.lines_turn;
+            let lines_first = self.lines_turn.then(|| self.outbox.take(now)).flatten().map(FromAgent::Lines);
+            let usage = || self.usage.pop_front().map(FromAgent::Usage);
+            return lines_first.or_else(usage).or_else(|| self.outbox.take(now).map(FromAgent::Lines));
         }
         let mut reports = vec![];
         while reports.len() < REPORTS_AT_ONCE
@@ -500,7 +532,9 @@ impl<E: Engine> Hub<E> {
             attributes.insert("ecs.availability-zone".into(), Some(zone.clone()));
         }
         Hello {
-            link_version: LINK_VERSION,
+            link_version: LINK_OLDEST,
+            link_newest: LINK_NEWEST,
+            process: self.config.process.clone(),
             instance: self.instance.clone(),
             cluster: self.config.cluster.clone(),
             agent_version: self.config.agent_version.clone(),

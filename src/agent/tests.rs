@@ -251,7 +251,7 @@ async fn usage_is_sampled_every_second_as_the_test_says() {
     host.until_running("t").await;
     host.pass(3_000).await;
     let last = host.seen.usage.last().unwrap().samples[0].clone();
-    assert_eq!((last.task.as_str(), last.interval_ms, last.cpu_cores), ("t", 1_000, 0.25));
+    assert_eq!((&*last.task, last.interval_ms, last.cpu_cores), ("t", 1_000, 0.25));
     let already = host.seen.usage.len();
     host.engine.set_cpu(&"t".into(), 1.5);
     host.pass(10_000).await;

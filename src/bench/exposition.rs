@@ -139,14 +139,14 @@ fn feed(core: &Core) {
     let (state, now) = (core.app.store.snapshot(), core.app.clock.now());
     for instance in state.instances.keys() {
         let samples = state.tasks_of_instance(instance).map(|task| sample(task)).collect();
-        let facts = |id: &str| state.tasks.get(id).map(facts);
-        core.app.ingest.usage(&UsageBatch { at: now, samples, cost_us: 0 }, &facts);
-        core.app.ingest.heard(instance, now);
+        let mut facts = |id: &str| state.tasks.get(id).map(facts);
+        core.app.ingest.usage(instance, &UsageBatch { at: now, samples, cost_us: 0 }, &mut facts);
+        core.app.ingest.hearing(instance).heard(now);
     }
 }
 
-fn facts(task: &Arc<Task>) -> TaskFacts {
-    TaskFacts {
+fn facts(task: &Arc<Task>) -> Arc<TaskFacts> {
+    Arc::new(TaskFacts {
         cluster: task.cluster.clone(),
         service: task.service.clone(),
         family: task.definition.family.clone(),
@@ -154,16 +154,16 @@ fn facts(task: &Arc<Task>) -> TaskFacts {
         memory_reserved_mib: task.reserved.memory,
         cluster_cpu_registered: 65_536,
         cluster_memory_registered: 262_144,
-    }
+    })
 }
 
-fn sample(task: &Task) -> UsageSample {
+fn sample(task: &Task) -> Arc<UsageSample> {
     let bytes = 123_456_789;
-    UsageSample {
-        task: task.id.to_string(),
-        container: "app".to_owned(),
-        runtime_id: runtime_id(task.id.as_str()),
-        runtime_name: format!("ecs-storefront-1-app-{}", &task.id.as_str()[..12]),
+    Arc::new(UsageSample {
+        task: task.id.as_str().into(),
+        container: "app".into(),
+        runtime_id: runtime_id(task.id.as_str()).into(),
+        runtime_name: format!("ecs-storefront-1-app-{}", &task.id.as_str()[..12]).into(),
         interval_ms: 1_000,
         cpu_cores: 0.123_456,
         cpu_total_ns: 9_876_543_210,
@@ -183,5 +183,5 @@ fn sample(task: &Task) -> UsageSample {
         block_write_bytes: bytes,
         network: Some(NetworkTotals { receive_bytes: bytes, transmit_bytes: bytes, ..NetworkTotals::default() }),
         oom_events: 0,
-    }
+    })
 }

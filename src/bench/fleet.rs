@@ -5,6 +5,7 @@
 //! most containers of most fleets do. Or all of them serve.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::model::Timestamp;
 use crate::model::link::{NetworkTotals, UsageBatch, UsageSample};
@@ -18,7 +19,7 @@ const PAGE: u64 = 4096;
 
 pub struct Fleet {
     tasks: Vec<UsageSample>,
-    facts: HashMap<String, TaskFacts>,
+    facts: HashMap<String, Arc<TaskFacts>>,
     serves: Vec<bool>,
     dice: Dice,
     second: u64,
@@ -75,12 +76,12 @@ impl Fleet {
             cluster_cpu_registered: 65_536,
             cluster_memory_registered: 262_144,
         };
-        self.facts.insert(id.clone(), facts);
+        self.facts.insert(id.clone(), Arc::new(facts));
         self.serves.push(serves);
         self.tasks.push(UsageSample {
-            task: id.clone(),
-            container: "app".to_owned(),
-            runtime_id: format!("{id}{id}"),
+            task: id.as_str().into(),
+            container: "app".into(),
+            runtime_id: format!("{id}{id}").into(),
             memory_bytes: (u64::from(memory_mib) << 20) / 100 * (30 + self.dice.below(40)) / PAGE * PAGE,
             memory_limit_bytes: u64::from(memory_mib) << 20,
             network: Some(NetworkTotals::default()),
@@ -92,7 +93,7 @@ impl Fleet {
         self.tasks.len()
     }
 
-    pub fn facts(&self, task: &str) -> Option<TaskFacts> {
+    pub fn facts(&self, task: &str) -> Option<Arc<TaskFacts>> {
         self.facts.get(task).cloned()
     }
 
@@ -112,7 +113,7 @@ impl Fleet {
             sample.cpu_cores = sample.cpu_user_ns as f64 / interval_ns as f64;
             sample.cpu_total_ns += sample.cpu_user_ns;
         }
-        UsageBatch { at, samples: self.tasks.clone(), cost_us: 0 }
+        UsageBatch { at, samples: self.tasks.iter().cloned().map(Arc::new).collect(), cost_us: 0 }
     }
 }
 

@@ -64,7 +64,7 @@ fn store_fleet(dir: &Path, all_serve: bool) -> anyhow::Result<Stored> {
         for _ in 0..CHECKPOINT_S {
             let batch = fleet.pass(clock.advance(1000));
             let cost = Cost::start();
-            ingest.usage(&batch, &|task| fleet.facts(task));
+            ingest.usage(&"fleet".into(), &batch, &mut |task| fleet.facts(task));
             ingest_s += cost.spent().process;
         }
         let cost = Cost::start();

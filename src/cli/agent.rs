@@ -119,12 +119,14 @@ async fn serve(
         ..DockerConfig::new(&identity.id, Home::new(&server.region, &server.account), clock.clone())
     };
     let Some(engine) = reach_docker(args.host.dress(docker), stop).await? else { return Ok(Ok(())) };
+    let process = ids.instance().to_string();
     let link = link::connect_forever(&args.join, token, Arc::new(move || ids.u64()), stop.clone());
     let config = AgentConfig {
         zone: args.host.zone.clone(),
         attributes: args.host.attributes(),
         otlp_endpoint: args.host.otlp_endpoint(),
         instance: Some(InstanceId::new(&identity.id)),
+        process,
         ..AgentConfig::new(args.cluster.as_str())
     };
     Ok(runtime::run(engine, link, clock, config, stop.clone()).await)

@@ -137,7 +137,7 @@ fn row(usage: &Usage) -> Row {
     Row {
         of,
         task: sample.task.get(..8).unwrap_or(&sample.task).to_owned(),
-        container: sample.container.clone(),
+        container: sample.container.to_string(),
         cores: sample.cpu_cores,
         cores_reserved: usage.cpu_reserved / 1024.0,
         memory: sample.memory_bytes,
@@ -201,8 +201,8 @@ mod tests {
     fn usage() -> Vec<Usage> {
         let sample = |task: &str, container: &str, cores: f64, memory: u64, limit: u64| {
             serde_json::to_value(UsageSample {
-                task: task.to_owned(),
-                container: container.to_owned(),
+                task: task.into(),
+                container: container.into(),
                 cpu_cores: cores,
                 memory_bytes: memory,
                 memory_limit_bytes: limit,

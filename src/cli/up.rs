@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 
 use super::datadir;
@@ -21,6 +22,8 @@ use crate::observe::otlp::{self, Telemetry};
 
 /// How long an end waits for the containers of stopped tasks to be removed.
 const REMOVE_WITHIN: Duration = Duration::from_secs(10);
+/// Below this it is worth a word.
+const FEW_DESCRIPTORS: u64 = 8_192;
 
 /// The options of every control plane.
 #[derive(Clone, Debug, clap::Args)]
@@ -178,6 +181,7 @@ async fn begin(
 ) -> anyhow::Result<(Running, Telemetry, CancellationToken)> {
     let json = options.log.log_format == LogFormat::Json;
     let telemetry = otlp::init(json, false)?;
+    raise_descriptors();
     // Before the stores are opened: from here on an end is an orderly one.
     let stop = stop_on_signal()?;
     let dir = config.data_dir.clone();
@@ -200,6 +204,19 @@ async fn begin(
         screen::say(&greeting(running.address, &running.core.config, local_agent, Paint::stdout()))?;
     }
     Ok((running, telemetry, stop))
+}
+
+/// Every agent and every client takes a file descriptor, and the soft limit is often 1,024 where the hard one is far above.
+fn raise_descriptors() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let limit = if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+    if limit < FEW_DESCRIPTORS {
+        tracing::warn!(
+            limit,
+            "so many files and connections may be open at once: more agents and clients than that are turned away; raise it with \
+             ulimit -n or LimitNOFILE="
+        );
+    }
 }
 
 fn greeting(address: SocketAddr, config: &Config, local_agent: bool, paint: Paint) -> String {

@@ -122,14 +122,14 @@ fn standing(page: &mut Page, state: &State) {
 }
 
 fn container_of<'a>(state: &'a State, latest: &Latest) -> Option<&'a Container> {
-    let task = state.tasks.get(latest.sample.task.as_str())?;
-    task.containers.iter().find(|c| c.name.as_str() == latest.sample.container)
+    let task = state.tasks.get(&*latest.sample.task)?;
+    task.containers.iter().find(|c| c.name.as_str() == &*latest.sample.container)
 }
 
 fn container_labels(state: &State, latest: &Latest) -> String {
     let (facts, sample) = (&latest.facts, &latest.sample);
-    let task = state.tasks.get(sample.task.as_str());
-    let image = task.and_then(|t| t.containers.iter().find(|c| c.name.as_str() == sample.container)).map_or("", |c| &*c.image);
+    let task = state.tasks.get(&*sample.task);
+    let image = task.and_then(|t| t.containers.iter().find(|c| c.name.as_str() == &*sample.container)).map_or("", |c| &*c.image);
     let zone = task.and_then(|t| state.instances.get(&t.instance)).map_or("", |i| i.zone());
     let revision = task.map(|t| t.definition.revision.to_string()).unwrap_or_default();
     labels([

@@ -35,6 +35,12 @@ pub fn write(page: &mut Page, app: &App, state: &State) {
         rows.iter().filter_map(|(l, i, _)| Some((l, app.ingest.heard_at(&i.id)?.seconds()))),
     );
     page.family(
+        "beaufort_instance_clock_skew_seconds",
+        Kind::Gauge,
+        "How far the clock of the agent's host is ahead of the server's; nothing for one that was not heard since the server's start.",
+        rows.iter().filter_map(|(l, i, _)| Some((l, app.ingest.skew_of(&i.id)? as f64 / 1e3))),
+    );
+    page.family(
         "beaufort_instance_docker_up",
         Kind::Gauge,
         "1 while the agent reaches its Docker.",

@@ -37,9 +37,9 @@ pub fn gauges(app: &Arc<App>) -> Vec<Gauge> {
         let mut labels = BTreeMap::from([
             ("aws.ecs.cluster.name", latest.facts.cluster.to_string()),
             ("aws.ecs.task.family", latest.facts.family.to_string()),
-            ("aws.ecs.task.id", latest.sample.task.clone()),
-            ("container.name", latest.sample.container.clone()),
-            ("container.id", latest.sample.runtime_id.clone()),
+            ("aws.ecs.task.id", latest.sample.task.to_string()),
+            ("container.name", latest.sample.container.to_string()),
+            ("container.id", latest.sample.runtime_id.to_string()),
         ]);
         labels.extend(latest.facts.service.as_ref().map(|s| ("service.name", s.to_string())));
         let values = [latest.sample.cpu_cores, latest.sample.memory_bytes as f64];

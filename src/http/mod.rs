@@ -15,6 +15,7 @@ use http::{HeaderMap, Method, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use warp::Filter;
@@ -34,6 +35,8 @@ const MAX_IN_FLIGHT: usize = 1_024;
 /// Connections that may wait to be accepted. When more come at once than tokio's usual 1,024, the kernel answers with SYN cookies, and
 /// resets those whose last packet it had to drop.
 const BACKLOG: u32 = 4_096;
+/// Between two words on connections that cannot be accepted.
+const SAY_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
 /// How long a stop waits for requests that are being answered.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(3);
 
@@ -48,6 +51,7 @@ pub struct Doors {
 /// Serves until `stop`, then lets what is being answered finish.
 pub async fn serve(listener: TcpListener, doors: Arc<Doors>, stop: CancellationToken) {
     let service = warp::service(routes(doors));
+    let mut said: Option<std::time::Instant> = None;
     let (graceful, http) = (GracefulShutdown::new(), auto::Builder::new(TokioExecutor::new()).http1_only());
     loop {
         let (socket, _) = tokio::select! {
@@ -56,7 +60,15 @@ pub async fn serve(listener: TcpListener, doors: Arc<Doors>, stop: CancellationT
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely: breathe, then try again.
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
+                        said = Some(std::time::Instant::now());
+                        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+                        tracing::warn!(
+                            %error, limit,
+                            "connections cannot be accepted; where that is for want of file descriptors, raise their limit (ulimit -n, \
+                             LimitNOFILE=) and start again: each agent takes one"
+                        );
+                    }
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                     continue;
                 }

@@ -68,6 +68,7 @@ pub enum ReasonCode {
     TaskStopped,
     InstanceLost,
     EngineAway,
+    ClockDiffers,
     Restarted,
     // Alarms.
     AlarmOk,

@@ -12,8 +12,10 @@ use super::log::{LineBatch, ResumePoint};
 use super::task::{Binding, Health, Resources};
 use super::{ClusterName, ContainerName, DefinitionKey, InstanceId, Millis, ServiceName, TaskId, Timestamp};
 
-/// The link's own version: a server refuses an agent that speaks none of its versions.
-pub const LINK_VERSION: u32 = 1;
+/// The versions of the link that this build speaks. 1: every message is a text frame of JSON. 2: usage goes as binary frames that hold
+/// what changed since the pass before (`frames`). Whoever speaks only one of them is still understood.
+pub const LINK_OLDEST: u32 = 1;
+pub const LINK_NEWEST: u32 = 2;
 
 /// From agent to control plane.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,7 +28,7 @@ pub enum FromAgent {
     Usage(UsageBatch),
     /// Lines to store; answered by `ToAgent::LinesStored`.
     Lines(Vec<LineBatch>),
-    /// Sent every few seconds when there is nothing else to say.
+    /// Sent every few seconds when there is nothing else to say, and when Docker went away or came back.
     Heartbeat { at: Timestamp, engine_up: bool },
 }
 
@@ -34,7 +36,16 @@ pub enum FromAgent {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ToAgent {
     /// The answer to Hello: who the agent is here.
-    Welcome { instance: InstanceId, cluster: ClusterName, installation: String, region: String, account: String },
+    Welcome {
+        instance: InstanceId,
+        cluster: ClusterName,
+        installation: String,
+        region: String,
+        account: String,
+        /// The version that both speak from now on. 0: an old server, which speaks 1.
+        #[serde(default)]
+        link_version: u32,
+    },
     /// Refused for good, with the reason; the agent gives up.
     Refused { why: String },
     /// Everything that the agent is to run: whatever else of ours runs there is stopped and removed.
@@ -55,7 +66,14 @@ pub enum ToAgent {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hello {
+    /// The oldest version that the agent speaks: a server of before there were two takes no other than its own.
     pub link_version: u32,
+    /// The newest one. 0: an old agent, which speaks `link_version` only.
+    #[serde(default)]
+    pub link_newest: u32,
+    /// Another number for each process: so two agents with one identity are told from one that connects again. Empty: an old agent.
+    #[serde(default)]
+    pub process: String,
     /// The id this agent was given before, if it remembers one.
     pub instance: Option<InstanceId>,
     pub cluster: ClusterName,
@@ -68,6 +86,21 @@ pub struct Hello {
     pub attributes: BTreeMap<String, Option<String>>,
     /// The agent's clock, so that a skew can be seen.
     pub at: Timestamp,
+}
+
+impl Hello {
+    /// The newest version that both speak; the sentence says what to do where there is none.
+    pub fn common_version(&self) -> Result<u32, String> {
+        let (oldest, newest) = (self.link_version, self.link_newest.max(self.link_version));
+        let common = newest.min(LINK_NEWEST);
+        if common >= oldest.max(LINK_OLDEST) {
+            return Ok(common);
+        }
+        let older = if newest < LINK_OLDEST { "update the agent" } else { "update the server" };
+        Err(format!(
+            "this server speaks versions {LINK_OLDEST} to {LINK_NEWEST} of the agents' link and the agent {oldest} to {newest}: {older}"
+        ))
+    }
 }
 
 /// One task as an agent needs it: everything, so that it can go on without the control plane.
@@ -160,7 +193,8 @@ pub enum Phase {
 pub struct UsageBatch {
     /// When the pass was made; the samples describe the time since the pass before.
     pub at: Timestamp,
-    pub samples: Vec<UsageSample>,
+    /// Shared, as whoever keeps the newest of a container need not copy it.
+    pub samples: Vec<Arc<UsageSample>>,
     /// What the pass itself cost, in microseconds of CPU.
     pub cost_us: u64,
 }
@@ -168,12 +202,12 @@ pub struct UsageBatch {
 /// Counters are totals since the container started; what changed is computed by the reader.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UsageSample {
-    pub task: String,
-    pub container: String,
-    pub runtime_id: String,
+    pub task: Arc<str>,
+    pub container: Arc<str>,
+    pub runtime_id: Arc<str>,
     /// Docker's name of the container.
     #[serde(default)]
-    pub runtime_name: String,
+    pub runtime_name: Arc<str>,
     /// Since the container's last sample; 0 for its first, when no rate can be given.
     pub interval_ms: Millis,
     /// Cores used over the interval: 0.5 is half of one core.
@@ -210,4 +244,35 @@ pub struct NetworkTotals {
     pub transmit_packets: u64,
     pub transmit_errors: u64,
     pub transmit_dropped: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_common_version_is_chosen() {
+        let hello = |oldest, newest| Hello {
+            link_version: oldest,
+            link_newest: newest,
+            process: String::new(),
+            instance: None,
+            cluster: "c".into(),
+            agent_version: String::new(),
+            docker_version: String::new(),
+            host_name: String::new(),
+            host_address: String::new(),
+            registered: Resources::default(),
+            reserved_tcp_ports: vec![],
+            attributes: BTreeMap::new(),
+            at: Timestamp(0),
+        };
+        for (oldest, newest, common) in [(1, 0, 1), (1, 1, 1), (1, 2, 2), (1, 9, 2), (2, 2, 2), (2, 0, 2)] {
+            assert_eq!(hello(oldest, newest).common_version(), Ok(common), "{oldest} to {newest}");
+        }
+        let refused = hello(3, 5).common_version().unwrap_err();
+        assert!(refused.ends_with("the agent 3 to 5: update the server"), "{refused}");
+        let refused = hello(0, 0).common_version().unwrap_err();
+        assert!(refused.ends_with("the agent 0 to 0: update the agent"), "{refused}");
+    }
 }

@@ -32,6 +32,10 @@ pub(super) struct Counters {
     pub webhook_alerts: IntCounterVec,
     pub webhook_last_post: Gauge,
     pub webhook_heartbeat: Gauge,
+    pub agents_turned_away: IntCounterVec,
+    pub agent_pauses: IntCounter,
+    pub agent_passes_dropped: IntCounter,
+    pub agent_resyncs: IntCounterVec,
 }
 
 pub(super) static COUNTERS: LazyLock<Counters> = LazyLock::new(Counters::new);
@@ -76,6 +80,11 @@ impl Counters {
         let alarm_evaluations =
             IntCounter::new("beaufort_alarm_evaluations_total", "Evaluations of metric alarms.").expect(VALID);
         registry.register(Box::new(alarm_evaluations.clone())).expect(VALID);
+        let single = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help).expect(VALID);
+            registry.register(Box::new(counter.clone())).expect(VALID);
+            counter
+        };
         let reconcile =
             HistogramOpts::new("beaufort_reconcile_duration_seconds", "One look at one service, its commit included.");
         let reconcile_seconds = Histogram::with_opts(reconcile.buckets(SECONDS.to_vec())).expect(VALID);
@@ -160,8 +169,32 @@ impl Counters {
                 "beaufort_webhook_heartbeat_timestamp_seconds",
                 "When the heartbeat alert last came the whole way from Prometheus; 0: not since the start.",
             ),
+            agents_turned_away: counter(
+                "beaufort_agent_refusals_total",
+                "Connections of agents that were refused or ended for what they said, by reason.",
+                &["reason"],
+            ),
+            agent_pauses: single(
+                "beaufort_agent_pauses_total",
+                "Times that an agent said more than agents do and was made to wait.",
+            ),
+            agent_passes_dropped: single(
+                "beaufort_agent_usage_passes_dropped_total",
+                "Passes of usage that came more often than agents send them and were dropped.",
+            ),
+            agent_resyncs: counter(
+                "beaufort_agent_resyncs_total",
+                "Times that what had changed was too much to say one by one: one session, or all, looked at everything.",
+                &["of"],
+            ),
             registry,
         };
+        for reason in super::Turned::ALL {
+            counters.agents_turned_away.with_label_values(&[reason.as_str()]);
+        }
+        for of in ["session", "all"] {
+            counters.agent_resyncs.with_label_values(&[of]);
+        }
         // A counter that is born at one has no increase.
         for outcome in ["placed", "refused"] {
             counters.placements.with_label_values(&[outcome]);

@@ -127,6 +127,74 @@ fn reaction_of(service: &ServiceKey, stage: Stage) -> prometheus::Histogram {
     COUNTERS.scaling_reaction.with_label_values(&labels)
 }
 
+/// Why a connection is no agent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turned {
+    /// A wrong token, or none.
+    Token,
+    /// Nothing that introduces an agent came in time.
+    NoHello,
+    /// No version of the link that both speak.
+    Version,
+    /// Another agent with the same identity is connected.
+    Rival,
+    /// The cluster is not there, or not the agent's.
+    Registration,
+    /// A frame that is no message.
+    Unreadable,
+    /// A frame larger than any agent sends.
+    Oversized,
+}
+
+impl Turned {
+    pub const ALL: [Turned; 7] = [
+        Turned::Token,
+        Turned::NoHello,
+        Turned::Version,
+        Turned::Rival,
+        Turned::Registration,
+        Turned::Unreadable,
+        Turned::Oversized,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Turned::Token => "token",
+            Turned::NoHello => "no_hello",
+            Turned::Version => "version",
+            Turned::Rival => "rival",
+            Turned::Registration => "registration",
+            Turned::Unreadable => "unreadable",
+            Turned::Oversized => "oversized",
+        }
+    }
+}
+
+/// A connection of an agent was refused or ended for what it said.
+pub fn agent_turned_away(why: Turned) {
+    COUNTERS.agents_turned_away.with_label_values(&[why.as_str()]).inc();
+}
+
+/// An agent says more than any agent should: it is read more slowly.
+pub fn agent_paced() {
+    COUNTERS.agent_pauses.inc();
+}
+
+/// An agent sent more passes of usage than one a second.
+pub fn usage_passes_dropped() {
+    COUNTERS.agent_passes_dropped.inc();
+}
+
+/// A session was so far behind that it looks at all of its tasks.
+pub fn session_resynced() {
+    COUNTERS.agent_resyncs.with_label_values(&["session"]).inc();
+}
+
+/// The dispatcher was so far behind that every session looks at all of its tasks.
+pub fn dispatcher_lagged() {
+    COUNTERS.agent_resyncs.with_label_values(&["all"]).inc();
+}
+
 /// Log events were stored: an agent's lines of a service's task, or what came by the API (both empty).
 pub fn log_stored(cluster: &str, service: &str, events: u64, bytes: u64) {
     COUNTERS.log_events.with_label_values(&[cluster, service]).inc_by(events);

@@ -117,7 +117,7 @@ impl SimulatedHost {
     }
 
     /// The CPU time of each pass of the sampler over all containers, and the last one's samples.
-    pub fn sample(&self, passes: usize) -> io::Result<(Vec<Duration>, Vec<UsageSample>)> {
+    pub fn sample(&self, passes: usize) -> io::Result<(Vec<Duration>, Vec<Arc<UsageSample>>)> {
         let mut between = |second: usize| self.containers.iter().try_for_each(|(id, _)| self.count(id, second));
         usage::measure(&self.host, &self.registry, passes, &mut between)
     }
@@ -125,9 +125,9 @@ impl SimulatedHost {
 
 fn watched(number: usize, pid: i64) -> Watched {
     Watched {
-        task: format!("{number:032x}"),
-        container: "app".to_owned(),
-        name: format!("ecs-web-1-app-{number}"),
+        task: format!("{number:032x}").into(),
+        container: "app".into(),
+        name: format!("ecs-web-1-app-{number}").into(),
         pid,
         network: NetworkView::Own,
         cgroup_parent: None,

@@ -138,9 +138,9 @@ pub fn watched(installation: &str, found: &ContainerInspectResponse) -> Option<W
     };
     let parent = found.host_config.as_ref().and_then(|h| h.cgroup_parent.clone()).filter(|p| !p.is_empty());
     Some(Watched {
-        task: task.to_string(),
-        container: container.to_string(),
-        name: found.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned(),
+        task: task.as_str().into(),
+        container: container.as_str().into(),
+        name: found.name.as_deref().unwrap_or_default().trim_start_matches('/').into(),
         pid: found.state.as_ref()?.pid.filter(|pid| *pid > 0)?,
         network,
         task_group: parent.as_deref() == Some(&labels::task_group(installation, &task)),

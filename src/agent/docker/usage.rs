@@ -23,10 +23,10 @@ use crate::model::link::{NetworkTotals, UsageBatch, UsageSample};
 /// A running container that is sampled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watched {
-    pub task: String,
-    pub container: String,
+    pub task: Arc<str>,
+    pub container: Arc<str>,
     /// Docker's name of the container.
-    pub name: String,
+    pub name: Arc<str>,
     pub pid: i64,
     pub network: NetworkView,
     pub cgroup_parent: Option<String>,
@@ -70,6 +70,7 @@ impl Registry {
 
 /// What the sampler remembers of a container between two passes.
 struct Sampled {
+    runtime_id: Arc<str>,
     watched: Arc<Watched>,
     source: Source,
     counters: Counters,
@@ -146,7 +147,7 @@ fn pass(
     known: &mut BTreeMap<RuntimeId, Sampled>,
     cheap: bool,
     descriptors: usize,
-) -> Vec<UsageSample> {
+) -> Vec<Arc<UsageSample>> {
     let watched = registry.all();
     let alive: BTreeSet<&str> = watched.iter().map(|(id, _)| id.as_str()).collect();
     known.retain(|id, _| alive.contains(id.as_str()));
@@ -163,9 +164,9 @@ fn pass(
         sampled.files.keep = keep;
         let full = cheap || sampled.passes.is_multiple_of(SLOW_EVERY);
         let first = !spoken_for.contains(&watched.task);
-        if let Some(sample) = sample(host, id, sampled, full, first, &mut text) {
+        if let Some(sample) = sample(host, sampled, full, first, &mut text) {
             spoken_for.insert(watched.task.clone());
-            samples.push(sample);
+            samples.push(Arc::new(sample));
         } else if matches!(sampled.source, Source::Files(_)) {
             // Gone, or not where it was found: it is looked for again.
             known.remove(id);
@@ -183,13 +184,13 @@ fn begin(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, id: &str, watch
         Some(directories) => Source::Files(directories),
         None => Source::Docker(stats::follow(shared, runtime, id)),
     };
-    Sampled::new(watched, source)
+    Sampled::new(id, watched, source)
 }
 
 impl Sampled {
-    fn new(watched: &Arc<Watched>, source: Source) -> Sampled {
-        let watched = watched.clone();
-        Sampled { watched, source, counters: Counters::default(), files: Files::default(), last: None, passes: 0 }
+    fn new(id: &str, watched: &Arc<Watched>, source: Source) -> Sampled {
+        let (runtime_id, watched) = (Arc::from(id), watched.clone());
+        Sampled { runtime_id, watched, source, counters: Counters::default(), files: Files::default(), last: None, passes: 0 }
     }
 }
 
@@ -201,7 +202,7 @@ pub fn measure(
     registry: &Registry,
     passes: usize,
     between: &mut dyn FnMut(usize) -> io::Result<()>,
-) -> io::Result<(Vec<Duration>, Vec<UsageSample>)> {
+) -> io::Result<(Vec<Duration>, Vec<Arc<UsageSample>>)> {
     let (mut known, mut cheap, mut missing) = (BTreeMap::new(), true, None);
     let (mut took, mut samples) = (Vec::with_capacity(passes), Vec::new());
     let descriptors = descriptors_to_spare();
@@ -211,6 +212,7 @@ pub fn measure(
         let mut begin = |id: &str, watched: &Arc<Watched>| {
             let found = cgroup::find(host, watched.pid, watched.cgroup_parent.as_deref(), id);
             Sampled::new(
+                id,
                 watched,
                 Source::Files(found.unwrap_or_else(|error| {
                     missing = Some(error);
@@ -226,7 +228,7 @@ pub fn measure(
 }
 
 /// None when the container is gone, or nothing was read yet.
-fn sample(host: &Host, id: &str, s: &mut Sampled, full: bool, first: bool, text: &mut String) -> Option<UsageSample> {
+fn sample(host: &Host, s: &mut Sampled, full: bool, first: bool, text: &mut String) -> Option<UsageSample> {
     let at = Instant::now();
     let network = match &s.source {
         Source::Files(directories) => {
@@ -260,7 +262,7 @@ fn sample(host: &Host, id: &str, s: &mut Sampled, full: bool, first: bool, text:
     };
     s.passes += 1;
     let before = s.last.replace((s.counters.cpu_total_ns, at));
-    Some(finished(id, s, before, at, network))
+    Some(finished(s, before, at, network))
 }
 
 fn speaks_for_network(watched: &Watched, first: bool) -> bool {
@@ -271,7 +273,7 @@ fn speaks_for_network(watched: &Watched, first: bool) -> bool {
     }
 }
 
-fn finished(id: &str, s: &Sampled, before: Option<(u64, Instant)>, at: Instant, network: Option<NetworkTotals>) -> UsageSample {
+fn finished(s: &Sampled, before: Option<(u64, Instant)>, at: Instant, network: Option<NetworkTotals>) -> UsageSample {
     let c = &s.counters;
     let (interval_ms, cpu_cores) = match before {
         Some((cpu, then)) => {
@@ -286,7 +288,7 @@ fn finished(id: &str, s: &Sampled, before: Option<(u64, Instant)>, at: Instant, 
     UsageSample {
         task: s.watched.task.clone(),
         container: s.watched.container.clone(),
-        runtime_id: id.to_owned(),
+        runtime_id: s.runtime_id.clone(),
         runtime_name: s.watched.name.clone(),
         interval_ms,
         cpu_cores,

@@ -1,6 +1,7 @@
 //! What happens inside the simulated engine: its containers, what is due when, and what was caused but not yet taken.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -338,10 +339,10 @@ impl World {
             let cores = loaded.or_else(set).unwrap_or(container.behaviour.cpu_cores);
             container.cpu_total_ns += (cores * interval_ms as f64 * 1e6) as u64;
             let memory = self.memory.get(&observed.task).copied().unwrap_or(container.behaviour.memory_bytes);
-            samples.push(UsageSample {
-                task: observed.task.to_string(),
-                container: observed.container.to_string(),
-                runtime_id: id.clone(),
+            samples.push(Arc::new(UsageSample {
+                task: observed.task.as_str().into(),
+                container: observed.container.as_str().into(),
+                runtime_id: id.as_str().into(),
                 interval_ms,
                 cpu_cores: cores,
                 cpu_total_ns: container.cpu_total_ns,
@@ -353,7 +354,7 @@ impl World {
                 processes: 1,
                 network: container.address_of.is_none().then(NetworkTotals::default),
                 ..UsageSample::default()
-            });
+            }));
             if container.target.is_some() {
                 for _ in 0..container.behaviour.lines_per_second {
                     let number = container.log_base + container.log.len() as u64;

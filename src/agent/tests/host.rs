@@ -13,7 +13,7 @@ use crate::agent::runtime::{Ended, run};
 use crate::agent::simulated::{SimulatedEngine, SimulatedHost};
 use crate::clock::ManualClock;
 use crate::model::definition::{ContainerDefinition, ContainerDependency, LogConfiguration, NetworkMode};
-use crate::model::link::{Assignment, FromAgent, Hello, Phase, TaskReport, ToAgent, UsageBatch};
+use crate::model::link::{Assignment, FromAgent, Hello, LINK_NEWEST, Phase, TaskReport, ToAgent, UsageBatch};
 use crate::model::log::LineBatch;
 use crate::model::{DefinitionKey, TaskId, Timestamp};
 
@@ -74,6 +74,7 @@ impl Host {
             installation: "test".into(),
             region: "eu-central-1".into(),
             account: "000000000000".into(),
+            link_version: LINK_NEWEST,
         };
         self.say(welcome).await;
     }

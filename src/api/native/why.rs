@@ -30,7 +30,8 @@ pub async fn why(app: &App, params: &Params) -> Answered {
         Some(("instance", id)) => {
             let instance = state.instances.iter().find(|(key, _)| key.as_str().starts_with(id)).map(|(_, instance)| {
                 json!({ "status": instance.status.as_str(), "connected": instance.agent_connected, "host": instance.host_name,
-                        "docker_away_since": instance.engine_away_since.map(|t| t.iso()) })
+                        "docker_away_since": instance.engine_away_since.map(|t| t.iso()),
+                        "clock_ahead_s": app.ingest.skew_of(&instance.id).map(|ms| ms as f64 / 1e3) })
             });
             (instance, RecordQuery { subject: Some(format!("instance/{id}")), ..base })
         }

@@ -20,15 +20,17 @@ fn world() -> World {
     World { clock, ingest: Ingest::new(store.clone()), store }
 }
 
-fn facts(task: &str) -> Option<TaskFacts> {
-    (task != "stranger").then(|| TaskFacts {
-        cluster: ClusterName::new("c"),
-        service: task.starts_with("web").then(|| ServiceName::new("web")),
-        family: Arc::from("fam"),
-        cpu_reserved: if task == "web-free" { 0 } else { 512 },
-        memory_reserved_mib: 1024,
-        cluster_cpu_registered: 4096,
-        cluster_memory_registered: 8192,
+fn facts(task: &str) -> Option<Arc<TaskFacts>> {
+    (task != "stranger").then(|| {
+        Arc::new(TaskFacts {
+            cluster: ClusterName::new("c"),
+            service: task.starts_with("web").then(|| ServiceName::new("web")),
+            family: Arc::from("fam"),
+            cpu_reserved: if task == "web-free" { 0 } else { 512 },
+            memory_reserved_mib: 1024,
+            cluster_cpu_registered: 4096,
+            cluster_memory_registered: 8192,
+        })
     })
 }
 
@@ -36,7 +38,7 @@ fn sample(task: &str, container: &str, interval_ms: Millis, cpu_cores: f64) -> U
     UsageSample {
         task: task.into(),
         container: container.into(),
-        runtime_id: format!("{task}-{container}"),
+        runtime_id: format!("{task}-{container}").into(),
         interval_ms,
         cpu_cores,
         memory_bytes: GIB / 4,
@@ -46,8 +48,17 @@ fn sample(task: &str, container: &str, interval_ms: Millis, cpu_cores: f64) -> U
 
 impl World {
     fn pass(&self, samples: Vec<UsageSample>) {
+        self.pass_of("i", samples);
+    }
+
+    fn pass_of(&self, instance: &str, samples: Vec<UsageSample>) {
         let at = crate::clock::Clock::now(&*self.clock) - 50;
-        self.ingest.usage(&UsageBatch { at, samples, cost_us: 0 }, &facts);
+        let samples = samples.into_iter().map(Arc::new).collect();
+        self.ingest.usage(&instance.into(), &UsageBatch { at, samples, cost_us: 0 }, &mut facts);
+    }
+
+    fn tasks(&self) -> usize {
+        self.ingest.lanes.iter().map(|lane| lock(lane).len()).sum()
     }
 
     /// (Seconds after the start, value) of each second.
@@ -140,9 +151,35 @@ fn the_latest_sample_goes_stale_and_strangers_are_counted() {
     w.clock.advance(1);
     assert_eq!(w.ingest.latest().len(), 0);
     w.pass(vec![]);
-    assert!(w.ingest.state().tasks.is_empty());
-    w.pass(vec![]);
-    assert!(w.ingest.state().groups.is_empty());
+    assert_eq!((w.tasks(), lock(&w.ingest.groups).len()), (0, 0));
+}
+
+#[test]
+fn many_agents_of_one_moment_are_put_together_and_nothing_is_lost() {
+    let w = world();
+    w.clock.advance(5_500);
+    let service = [("ClusterName", "c"), ("ServiceName", "web")];
+    let samples = || w.read("AWS/ECS", "CPUUtilization", &service, "SampleCount");
+    for n in 0..300 {
+        let cores = if n % 2 == 0 { 0.25 } else { f64::from(n) / 1_000.0 };
+        w.pass_of(&format!("i{n}"), vec![sample(&format!("web-{n}"), "app", 1000, cores)]);
+    }
+    assert_eq!(samples(), [(4, 4.0)], "the first are seen at once");
+    w.ingest.flush();
+    assert_eq!(samples(), [(4, 300.0)]);
+    assert_eq!(w.read("AWS/ECS", "CPUUtilization", &service, "Minimum"), [(4, 0.2)]);
+    let maximum = w.read("AWS/ECS", "CPUUtilization", &service, "p100")[0].1;
+    assert!((maximum - 59.8).abs() < 1e-9, "{maximum}");
+    assert_eq!(w.read("ECS/ContainerInsights", "CpuReserved", &[service[0]], "Sum"), [(4, 300.0 * 512.0)]);
+    assert_eq!(w.read("ECS/ContainerInsights", "CpuReserved", &service, "SampleCount"), [(4, 300.0)]);
+    // What nobody flushed goes with the first batch of the next window.
+    w.clock.advance(1_000);
+    for n in 0..10 {
+        w.pass_of(&format!("i{n}"), vec![sample(&format!("web-{n}"), "app", 1000, 0.5)]);
+    }
+    w.clock.advance(100);
+    w.pass_of("i10", vec![sample("web-10", "app", 1000, 0.5)]);
+    assert_eq!(samples().last(), Some(&(5, 11.0)));
 }
 
 #[test]
@@ -154,5 +191,8 @@ fn goes_on_after_the_store_was_reset() {
         w.clock.advance(1000);
         w.pass(vec![sample("web-1", "app", 1000, 0.5)]);
     }
-    assert_eq!(w.read("AWS/ECS", "CPUUtilization", &[("ClusterName", "c"), ("ServiceName", "web")], "Sum"), [(0, 100.0)]);
+    assert_eq!(
+        w.read("AWS/ECS", "CPUUtilization", &[("ClusterName", "c"), ("ServiceName", "web")], "Sum"),
+        [(-1, 100.0), (0, 100.0)]
+    );
 }

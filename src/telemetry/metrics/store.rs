@@ -17,7 +17,7 @@ use super::series::{ListFilter, Series, Table};
 use super::wal::{PointsPayload, Wal, series_payload};
 use super::{Error, Limits, PutOutcome, Stats};
 use crate::clock::SharedClock;
-use crate::model::metric::{Datum, MetricKey, StatisticSet};
+use crate::model::metric::{Datum, MetricKey, Observed, StatisticSet};
 use crate::model::{Millis, Timestamp};
 
 /// The metrics of one put, for whoever evaluates alarms. A receiver that lagged must look at everything.
@@ -177,6 +177,21 @@ impl MetricStore {
                 batch.push((series.clone(), resolution, Point::of_set(at, *set)));
             } else {
                 outcome.refused_value += 1;
+            }
+        }
+        self.commit(batch, outcome, now, false)
+    }
+
+    /// As `put`, for values of one second whose series is known already.
+    pub fn put_observed(&self, data: &[(Arc<Series>, Timestamp, Observed)]) -> PutOutcome {
+        let now = self.clock.now();
+        let mut outcome = PutOutcome::default();
+        let mut batch = Vec::with_capacity(data.len());
+        for (series, at, value) in data {
+            let Some((at, resolution)) = place(*at, false, now, &mut outcome) else { continue };
+            match Point::of(at, value) {
+                Some(point) => batch.push((series.clone(), resolution, point)),
+                None => outcome.refused_value += 1,
             }
         }
         self.commit(batch, outcome, now, false)
