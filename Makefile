@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine with Rust and a running Docker: make demo, make test.
 
-.PHONY: build release demo image stack stack-down test lint bench performance scenarios clean help
+.PHONY: build release demo image stack stack-down test lint bench performance soak scenarios clean help
 
 # What cargo builds for: a static binary for this machine.
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -18,6 +18,7 @@ help:
 	@echo "make lint    rustfmt and clippy, warnings denied"
 	@echo "make bench   the figures, each beside its reference, into bench-out/; make bench ONLY=\"thirty metrics\" some of them"
 	@echo "make performance  all figures, and docs/performance.md with them"
+	@echo "make soak    simulated worlds, then killed processes, for hours: SOAK=8h; failing scripts in soak/"
 	@echo "make release the static binary: $(RELEASE)"
 	@echo "make image   the image beaufort:0.1.0 of it"
 
@@ -55,6 +56,11 @@ bench: release
 # All figures, and docs/performance.md with them.
 performance: bench
 	python3 tests/bench/doc.py
+
+# Half of the time for simulated worlds, half for real processes.
+SOAK ?= 2h
+soak: release
+	SOAK=$(SOAK) tests/soak.sh $(RELEASE)
 
 # Only the scenarios, with the binary that is there: make scenarios ARGS="-k logs"
 scenarios: build

@@ -27,6 +27,7 @@ mod screen;
 mod server;
 mod services;
 mod signals;
+mod simulate;
 mod subject;
 mod top;
 mod up;
@@ -114,6 +115,8 @@ pub enum Command {
     Gaps(gaps::GapsArgs),
     /// Tell whether Beaufort is up
     Health(health::HealthArgs),
+    /// Run whole clusters in simulated time, with faults, and check that nothing is lost
+    Simulate(Box<simulate::SimulateArgs>),
     /// Show a service scale with its load and explain itself: a Beaufort, a sample service and a load in one command
     Demo(crate::demo::Args),
     /// Offer requests at a rate, whatever becomes of them
@@ -149,6 +152,7 @@ fn run(target: Target, command: Command) -> anyhow::Result<ExitCode> {
         Command::Backtest(args) => in_one_thread(backtest::run(target, args)),
         Command::Gaps(args) => in_one_thread(gaps::run(target, args)),
         Command::Health(args) => in_one_thread(health::run(target, args)),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Demo(args) => in_workers(crate::demo::run(args)),
         Command::Load(args) => in_workers(async move { crate::load::command::run(args, &target.endpoint).await }),
         Command::Web(args) => in_workers(async { crate::web::run(args).await.map(|()| ExitCode::SUCCESS) }),

@@ -22,8 +22,13 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
     let mut schedule = Schedule::default();
     let mut asked = scaling::Asked::default();
     schedule.all(&control.store.snapshot(), control.clock.now());
+    let mut set_back = super::SetBack::at(control.clock.now());
     loop {
-        for name in schedule.due(control.clock.now()) {
+        let now = control.clock.now();
+        if set_back.since_last(now) {
+            schedule.anew(now);
+        }
+        for name in schedule.due(now) {
             evaluate(&control, &mut schedule, &mut asked, &name).await;
         }
         // In this order each time, so that in a simulation the seed alone decides.
@@ -80,6 +85,12 @@ impl Schedule {
         self.by_time.retain(|(_, name)| state.alarms.contains_key(name));
         let new: Vec<String> = state.alarms.keys().filter(|name| !self.by_name.contains_key(*name)).cloned().collect();
         new.iter().for_each(|name| self.at(name, Some(now)));
+    }
+
+    /// Every one is looked at now.
+    fn anew(&mut self, now: Timestamp) {
+        let names: Vec<String> = self.by_name.keys().cloned().collect();
+        names.iter().for_each(|name| self.at(name, Some(now)));
     }
 
     /// An alarm that was changed is looked at at once; one whose state we ourselves moved keeps its time.

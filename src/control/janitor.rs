@@ -31,7 +31,10 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = super::until(&control.clock, super::alive(&control, "janitor", Some(next))) => {}
         }
-        if control.clock.now() < next {
+        let now = control.clock.now();
+        // Further ahead than it was planned: the clock was set back.
+        next = next.min(now + EVERY_MS);
+        if now < next {
             continue;
         }
         // Each pass is bounded, and what comes between them is not held up: a million tasks that ended are forgotten in turns.
@@ -46,7 +49,7 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
             }
         }
         let logs = control.logs.clone();
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || logs.tend()).await {
+        if let Ok(Err(error)) = crate::telemetry::logs::aside(move || logs.tend()).await {
             tracing::warn!(%error, "old lines could not be forgotten; it is tried again");
         }
         // Whether the disk takes writes again is known by writing: others may have nothing to write for long.

@@ -68,12 +68,32 @@ pub(crate) fn alive(control: &Control, name: &str, next: Option<Timestamp>) -> O
     Some(next.map_or(now + ALIVE_MS, |next| next.min(now + ALIVE_MS)))
 }
 
-/// Waits until the clock shows `at`, or for ever. Loops race this against their watch, so a jump of the clock costs at most a second.
+/// Steps back that are taken for none: a daemon that keeps the clock right makes small ones.
+const SLACK_MS: Millis = 100;
+
+/// Notices when the time of day is set back: moments that a loop has planned for lie too far ahead then.
+pub(crate) struct SetBack(Timestamp);
+
+impl SetBack {
+    pub(crate) fn at(now: Timestamp) -> SetBack {
+        SetBack(now)
+    }
+
+    /// Whether it was since this was last asked.
+    pub(crate) fn since_last(&mut self, now: Timestamp) -> bool {
+        now + SLACK_MS < std::mem::replace(&mut self.0, now)
+    }
+}
+
+/// Waits until the clock shows `at`, or for ever; also ends when the clock was set back, as whatever was planned by it is void then.
+/// Loops race this against their watch, so a jump of the clock costs at most a second.
 pub(crate) async fn until(clock: &SharedClock, at: Option<Timestamp>) {
     let Some(at) = at else { return std::future::pending().await };
+    let mut set_back = SetBack::at(clock.now());
     loop {
-        let left = at.since(clock.now());
-        if left <= 0 {
+        let now = clock.now();
+        let left = at.since(now);
+        if left <= 0 || set_back.since_last(now) {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(left.min(1_000) as u64)).await;

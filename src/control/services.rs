@@ -38,8 +38,13 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) {
     let mut watch = control.store.watch();
     let mut queue = Queue::default();
     queue.all(&control.store.snapshot());
+    let mut set_back = super::SetBack::at(control.clock.now());
     loop {
-        queue.wake(control.clock.now());
+        let now = control.clock.now();
+        if set_back.since_last(now) {
+            queue.all(&control.store.snapshot());
+        }
+        queue.wake(now);
         while let Some(key) = queue.next_dirty() {
             let span = tracing::debug_span!("service.reconcile", service = %key);
             step(&control, &mut queue, key).instrument(span).await;

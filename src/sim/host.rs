@@ -1,43 +1,31 @@
-//! A simulated container instance: an engine that outlives its agent, the agent itself, and the wire between agent and control
-//! plane, which can be cut or go silent.
+//! A simulated container instance: an engine that outlives its agent, the agent itself, a time of day of its own, and the wire to
+//! the control plane.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::clock::{SimClock, WallClock};
 use super::plane::Gate;
+use super::wire::{self, Wire};
 use crate::agent::config::AgentConfig;
-use crate::agent::link::{self, FarEnd};
+use crate::agent::engine::ObservedState;
+use crate::agent::link;
 use crate::agent::runtime;
 use crate::agent::simulated::{SimulatedEngine, SimulatedHost};
-use crate::clock::SharedClock;
-use crate::model::InstanceId;
-use crate::model::link::{FromAgent, ToAgent};
+use crate::clock::Clock;
 use crate::model::task::Resources;
-
-/// Messages under way in each direction.
-const DEPTH: usize = 256;
-/// As the agent's own: a connection on which nothing is heard is dead, and another is tried after a moment.
-const SILENCE: Duration = Duration::from_secs(15);
-const RECONNECT: Duration = Duration::from_millis(250);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wire {
-    Up,
-    /// Broken, and both ends know.
-    Cut,
-    /// Nothing arrives any more, and nobody is told.
-    Silent,
-}
+use crate::model::{InstanceId, Millis, TaskId};
 
 pub struct Host {
     pub engine: Arc<SimulatedEngine>,
     pub zone: String,
     pub wire: watch::Sender<Wire>,
-    clock: SharedClock,
+    /// The control plane that runs. One for each host: whom a watch wakes first is left to chance when several wait for it.
+    pub gate: watch::Sender<Option<Arc<Gate>>>,
+    clock: Arc<WallClock>,
     cluster: String,
     /// The id that the agent was given, which outlives it as its file does.
     instance: watch::Sender<Option<InstanceId>>,
@@ -45,16 +33,19 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(number: usize, zone: String, resources: Resources, cluster: &str, clock: SharedClock) -> Host {
+    /// `generation`: how many hosts stood in this place before.
+    pub fn new(number: usize, generation: u32, zone: String, resources: Resources, cluster: &str, time: &Arc<SimClock>) -> Host {
+        let clock = WallClock::new(time.clone());
         let host = SimulatedHost {
-            name: format!("host-{number}"),
-            address: format!("10.0.{}.{}", number / 250, number % 250 + 1),
+            name: format!("host-{number}{}", "'".repeat(generation as usize)),
+            address: format!("10.{}.{}.{}", generation % 250, number / 250, number % 250 + 1),
             resources,
         };
         Host {
             engine: SimulatedEngine::new(host, clock.clone()),
             zone,
             wire: watch::Sender::new(Wire::Up),
+            gate: watch::Sender::new(None),
             clock,
             cluster: cluster.to_owned(),
             instance: watch::Sender::new(None),
@@ -66,16 +57,31 @@ impl Host {
         self.instance.borrow().clone()
     }
 
-    pub fn start_agent(&mut self, gate: watch::Receiver<Option<Arc<Gate>>>) {
+    /// Brings the engine up to the present, as its own clock tells it.
+    pub fn tick(&self) {
+        self.engine.tick(self.clock.now());
+    }
+
+    pub fn set_clock(&self, ms: Millis) {
+        self.clock.jump(ms);
+        self.engine.clock_jumped(ms);
+    }
+
+    pub fn running(&self) -> impl Iterator<Item = (TaskId, String, String)> {
+        let running = self.engine.containers().into_iter().filter(|o| o.state == ObservedState::Running);
+        running.map(|o| (o.task, o.container.to_string(), o.runtime_id))
+    }
+
+    pub fn start_agent(&mut self) {
         let config = AgentConfig {
             zone: Some(self.zone.clone()),
             instance: self.instance(),
             welcomed: Some(self.instance.clone()),
             ..AgentConfig::new(self.cluster.as_str())
         };
-        let (link, far) = link::pair(DEPTH);
+        let (link, far) = link::pair(wire::DEPTH);
         far.connection.send_replace(0);
-        tokio::spawn(carry(far, gate, self.wire.subscribe()));
+        tokio::spawn(wire::carry(far, self.gate.subscribe(), self.wire.subscribe()));
         let stop = CancellationToken::new();
         let agent = tokio::spawn(runtime::run(self.engine.clone(), link, self.clock.clone(), config, stop.clone()));
         self.agent = Some((stop, agent));
@@ -93,77 +99,4 @@ impl Host {
     pub fn gave_up(&self) -> bool {
         self.agent.as_ref().is_some_and(|(_, agent)| agent.is_finished())
     }
-}
-
-/// What `agent::link` does over a socket: connections to whatever control plane there is, one after the other.
-async fn carry(mut far: FarEnd, mut gate: watch::Receiver<Option<Arc<Gate>>>, mut wire: watch::Receiver<Wire>) {
-    let mut number = 0;
-    while !far.to.is_closed() {
-        let up = *wire.borrow_and_update() == Wire::Up;
-        let open = gate.borrow_and_update().clone().filter(|_| up);
-        if let Some(open) = open {
-            number += 1;
-            far.connection.send_replace(number);
-            converse(open, &mut far, &mut gate, &mut wire).await;
-            far.connection.send_replace(0);
-        }
-        let _ = tokio::time::timeout(RECONNECT, discard(&mut far)).await;
-    }
-}
-
-/// Nobody reads while there is no connection. Returns only when the agent is gone.
-async fn discard(far: &mut FarEnd) {
-    while far.from.recv().await.is_some() {}
-}
-
-async fn converse(
-    open: Arc<Gate>,
-    far: &mut FarEnd,
-    gate: &mut watch::Receiver<Option<Arc<Gate>>>,
-    wire: &mut watch::Receiver<Wire>,
-) {
-    let (to_agent, mut from_control) = mpsc::channel::<ToAgent>(DEPTH);
-    let (to_control, from_agent) = mpsc::channel::<FromAgent>(DEPTH);
-    open.admit(to_agent, from_agent);
-    // A wire holds nothing of a control plane that may be gone before it is.
-    drop(open);
-    let mut introduced = false;
-    loop {
-        tokio::select! {
-            biased;
-            _ = gate.changed() => return,
-            _ = wire.changed() => {
-                let how = *wire.borrow_and_update();
-                match how {
-                    Wire::Up => {}
-                    Wire::Cut => return,
-                    // The session hears no end of it: its side of the channels lives as long as it likes.
-                    Wire::Silent => return go_silent(far, to_control, from_control).await,
-                }
-            }
-            message = far.from.recv() => {
-                let Some(message) = message else { return };
-                // What is left from an earlier connection does not go before this one's Hello.
-                introduced |= matches!(message, FromAgent::Hello(_));
-                if introduced && to_control.send(message).await.is_err() {
-                    return;
-                }
-            }
-            message = from_control.recv() => {
-                let Some(message) = message else { return };
-                if far.to.send(message).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Both ends find out by themselves, each in its own time.
-async fn go_silent(far: &mut FarEnd, to_control: mpsc::Sender<FromAgent>, mut from_control: mpsc::Receiver<ToAgent>) {
-    tokio::spawn(async move {
-        while from_control.recv().await.is_some() {}
-        drop(to_control);
-    });
-    let _ = tokio::time::timeout(SILENCE, discard(far)).await;
 }

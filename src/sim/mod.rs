@@ -1,29 +1,42 @@
 //! A deterministic world: the real store, control loops, decisions, telemetry, API and agents on simulated engines, one thread and
-//! one time. A seed decides what goes wrong and when, not yet the order within one moment; faults come in a safety phase, and a fault-free liveness phase must bring
-//! everything to what was asked for.
+//! one time. A seed makes a script, which says all that happens to the world; faults come in a safety phase, and a fault-free
+//! liveness phase must bring everything to what was asked for.
 //!
-//! Owns faults and checks. Never a rule of its own: what runs here is what runs in production. Start reading at [`run`].
+//! Owns faults, clients and checks. Never a rule of its own: what runs here is what runs in production. Start reading at [`run`]
+//! and [`script`]; [`check`] is what must hold, [`generate`] what a seed chooses, [`shrink`] how a failing script becomes small.
 
-mod check;
+mod act;
+pub mod check;
+pub mod clients;
 mod clock;
-mod fault;
+mod doom;
+pub mod generate;
 mod host;
+pub mod many;
 mod plane;
+pub mod script;
 pub mod seen;
+pub mod shrink;
+pub mod transcript;
+mod wire;
 mod world;
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 
-use rand::RngExt;
-use serde_json::json;
-
-pub use check::Checks;
+pub use check::{Breach, Checks, Rule};
 pub use clock::SimClock;
-pub use fault::Fault;
-pub use host::Wire;
+pub use doom::Doom;
+pub use generate::Options;
+pub use script::{Act, Call, Fault, Script};
+pub use wire::{Bad, Wire};
 pub use world::{Refused, Setup, World};
 
-use crate::model::Millis;
+use crate::control::ControlSettings;
+use crate::model::decision::Decision;
+use crate::model::task::Resources;
+use crate::model::{Millis, Timestamp};
 
 /// Runs a world on this thread, in a runtime whose time stands still until everything in it waits.
 pub fn block_on<T>(future: impl Future<Output = T>) -> std::io::Result<T> {
@@ -31,127 +44,74 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> std::io::Result<T> {
     Ok(runtime.block_on(future))
 }
 
-#[derive(Clone, Debug)]
-pub struct Options {
-    pub setup: Setup,
-    /// Desired over all services.
-    pub tasks: u32,
-    pub services: u32,
-    /// How long things go wrong.
-    pub faults_ms: Millis,
-    /// Between two faults, on average.
-    pub fault_every_ms: Millis,
-    /// How long the world may take to come to rest afterwards.
-    pub settle_ms: Millis,
-    /// Deployments and new desired counts arrive while things go wrong.
-    pub changes: bool,
-    /// Containers write lines. These are stored by other threads, so the order of what happens in one moment is no longer the seed's.
-    pub lines: bool,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            setup: Setup::default(),
-            tasks: 24,
-            services: 2,
-            faults_ms: 90_000,
-            fault_every_ms: 3_000,
-            settle_ms: 300_000,
-            changes: true,
-            lines: false,
-        }
-    }
-}
-
-/// What became of a seed.
-#[derive(Clone, Debug, PartialEq)]
+/// What became of a script.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     pub seed: u64,
     /// Empty: everything held.
-    pub breaches: Vec<String>,
-    /// What went wrong on purpose, and what was asked for, in order.
+    pub breaches: Vec<Breach>,
+    /// What was done, when, and what came of it.
     pub story: Vec<String>,
+    /// Every decision and when it was made, if that was asked for.
+    pub ledger: Vec<(Timestamp, Decision)>,
     pub commits: u64,
     pub decisions: u64,
     pub digest: u32,
     pub simulated_ms: Millis,
+    /// Hosts by the ids of their container instances.
+    pub hosts: BTreeMap<String, String>,
 }
 
-/// One seed: services are made, things go wrong, and then everything must come to what was asked for.
-pub async fn run(seed: u64, options: Options) -> anyhow::Result<Report> {
-    let mut world = World::new(seed, options.setup.clone()).await?;
+/// Runs a script in `dir`, which is made and removed, on this thread.
+pub fn run_in(dir: &Path, script: &Script, ledger: bool) -> anyhow::Result<Report> {
+    // Of a run that was interrupted.
+    let _ = std::fs::remove_dir_all(dir);
+    let report = block_on(run(script, dir, ledger))?;
+    std::fs::remove_dir_all(dir)?;
+    report
+}
+
+/// One script: what it says happens until something is broken, and then everything must come to what was asked for.
+pub async fn run(script: &Script, dir: &Path, ledger: bool) -> anyhow::Result<Report> {
+    let head = &script.head;
+    let setup = Setup {
+        instances: head.instances,
+        zones: head.zones,
+        resources: Resources { cpu: head.cpu, memory: head.memory, ..Resources::default() },
+        data_dir: Some(dir.to_owned()),
+        settings: ControlSettings::default(),
+    };
+    let mut world = World::new(head.seed, setup).await?;
+    world.checks.ledger = ledger.then(Vec::new);
     let begun = world.now();
     let mut story = Vec::new();
-    let mut services = Vec::new();
-    for n in 0..options.services {
-        let behaviour = fault::random_behaviour(&mut world.random);
-        register(&mut world, &options, &format!("f{n}"), behaviour).await?;
-        let desired = options.tasks / options.services.max(1);
-        story.push(format!("service s{n} of {desired} of {behaviour}"));
-        let (minimum, maximum) = [(100, 200), (50, 100), (50, 200), (90, 150)][world.random.random_range(0..4)];
-        let input = json!({"serviceName": format!("s{n}"), "taskDefinition": format!("f{n}"), "desiredCount": desired,
-            "deploymentConfiguration": {"minimumHealthyPercent": minimum, "maximumPercent": maximum}});
-        world.call("ecs", "CreateService", input).await?;
-        services.push(desired);
-    }
-    let end = world.now() + options.faults_ms;
-    while world.now() < end {
-        let wait = world.random.random_range(0..=options.fault_every_ms * 2);
-        world.run_for(wait).await;
-        if options.changes && world.random.random_range(0..4) == 0 {
-            story.push(format!("{} {}", world.now().clock(), change(&mut world, &options, &services).await));
-            continue;
+    let mut is_calm = false;
+    for command in &script.commands {
+        if !is_calm && command.at >= head.faults_ms {
+            is_calm = true;
+            world.run_until(head.faults_ms - world.now().since(begun), |world| !world.checks.breaches.is_empty()).await;
+            world.repair_all().await;
         }
-        let fault = Fault::random(&mut world);
-        story.push(format!("{} {fault:?}", world.now().clock()));
-        fault.strike(&mut world).await;
+        world.run_until(command.at - world.now().since(begun), |world| !world.checks.breaches.is_empty()).await;
+        if !world.checks.breaches.is_empty() {
+            break;
+        }
+        let at = world.now().clock();
+        let outcome = world.carry_out(&command.act).await;
+        story.push(format!("{at} {:?} {outcome}", command.act));
     }
-    world.settle(options.settle_ms).await;
+    if world.checks.breaches.is_empty() {
+        world.settle(head.settle_ms).await;
+    }
     Ok(Report {
-        seed,
+        seed: head.seed,
         story,
         simulated_ms: world.now().since(begun),
+        hosts: world.host_names(),
         commits: world.checks.commits,
         decisions: world.checks.decisions,
         digest: world.checks.digest,
-        breaches: world.checks.breaches,
+        ledger: world.checks.ledger.take().unwrap_or_default(),
+        breaches: std::mem::take(&mut world.checks.breaches),
     })
-}
-
-async fn register(world: &mut World, options: &Options, family: &str, behaviour: &str) -> Result<(), Refused> {
-    // Pulls know only the image's name, which may hold no `+`; the rest is said in the environment.
-    let image = if behaviour.contains('+') { "sim/ok".to_owned() } else { format!("sim/{behaviour}") };
-    let mut container = json!({"name": "app", "image": image, "cpu": 128, "memory": 128, "essential": true,
-        "environment": [{"name": "SIM", "value": behaviour}]});
-    if options.lines {
-        container["logConfiguration"] = json!({"logDriver": "awslogs", "options": {"awslogs-group": "sim",
-            "awslogs-create-group": "true", "awslogs-stream-prefix": "sim", "awslogs-region": "us-east-1"}});
-    }
-    let input = json!({"family": family, "containerDefinitions": [container]});
-    world.call("ecs", "RegisterTaskDefinition", input).await.map(drop)
-}
-
-/// A client asks for something else. A control plane that is down refuses, and the client gives up.
-async fn change(world: &mut World, options: &Options, services: &[u32]) -> String {
-    let n = world.random.random_range(0..services.len());
-    let (service, family) = (format!("s{n}"), format!("f{n}"));
-    let (what, input) = if world.random.random_range(0..2) == 0 {
-        let behaviour = fault::random_behaviour(&mut world.random);
-        if let Err(refused) = register(world, options, &family, behaviour).await {
-            return format!("no new revision of {family}: {refused}");
-        }
-        (format!("{service} rolls to {behaviour}"), json!({"service": service, "taskDefinition": family}))
-    } else {
-        // One task with 90 to 150 % of it can never be replaced, on ECS neither.
-        let desired = match world.random.random_range(0..=services[n]) {
-            1 => 2,
-            other => other,
-        };
-        (format!("{service} desires {desired}"), json!({"service": service, "desiredCount": desired}))
-    };
-    match world.call("ecs", "UpdateService", input).await {
-        Ok(_) => what,
-        Err(refused) => format!("{what}: {refused}"),
-    }
 }

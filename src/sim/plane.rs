@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::doom::Doom;
 use crate::api::App;
 use crate::app::{self, Config, Core, Loops};
 use crate::clock::SharedClock;
@@ -45,8 +46,14 @@ impl Gate {
 
 impl Plane {
     /// `found` is shown what was on disk before anything ran.
-    pub async fn start(config: Config, clock: SharedClock, ids: SharedIds, found: impl FnOnce(&State)) -> anyhow::Result<Plane> {
-        let (store, writer) = open(&config, &clock, &ids).await?;
+    pub async fn start(
+        config: Config,
+        clock: SharedClock,
+        ids: SharedIds,
+        doom: Arc<Doom>,
+        found: impl FnOnce(&State),
+    ) -> anyhow::Result<Plane> {
+        let (store, writer) = open(&config, &clock, &ids, &doom).await?;
         found(&store.snapshot());
         let commits = store.watch();
         let core = Core::with_store(config, store, false, clock, ids).await?;
@@ -79,11 +86,16 @@ impl Plane {
     }
 }
 
-async fn open(config: &Config, clock: &SharedClock, ids: &SharedIds) -> Result<(Store, AbortHandle), store::Error> {
+async fn open(
+    config: &Config,
+    clock: &SharedClock,
+    ids: &SharedIds,
+    doom: &Arc<Doom>,
+) -> Result<(Store, AbortHandle), store::Error> {
     let installation = ids.instance();
     let mut tries = 1;
     loop {
-        match Store::open_in_task(config.data_dir.as_deref(), clock.clone(), installation.as_str()) {
+        match Store::open_in_task(config.data_dir.as_deref(), clock.clone(), installation.as_str(), doom.clone()) {
             Err(store::Error::InUse(_)) if tries < OPEN_TRIES => tokio::task::yield_now().await,
             opened => return opened,
         }

@@ -26,6 +26,8 @@ pub struct Seen {
     pub targets: BTreeMap<ServiceKey, Arc<ScalableTarget>>,
     pub policies: BTreeMap<(ServiceKey, String), Arc<ScalingPolicy>>,
     pub activities: BTreeMap<(ServiceKey, i64, String), Arc<ScalingActivity>>,
+    /// Tasks that were deleted, as they are some time after they have stopped.
+    pub forgotten: BTreeSet<TaskId>,
     /// Tasks that have not stopped.
     live: BTreeSet<TaskId>,
     of_service: BTreeMap<ServiceKey, BTreeSet<TaskId>>,
@@ -63,6 +65,9 @@ impl Seen {
             Change::Service(key, row) => put(&mut self.services, key, row),
             Change::Task(key, row) => {
                 self.index(key, row.as_ref());
+                if row.is_none() {
+                    self.forgotten.insert(key.clone());
+                }
                 put(&mut self.tasks, key, row);
             }
             Change::Instance(key, row) => put(&mut self.instances, key, row),

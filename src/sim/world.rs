@@ -1,29 +1,28 @@
 //! The simulated world: one control plane, many hosts, one time. What it is asked to do is done through the same doors that clients
 //! and agents use; what goes wrong in it is done here too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use tokio::sync::broadcast::error::TryRecvError;
-use tokio::sync::watch;
 
-use super::check::Checks;
-use super::clock::SimClock;
-use super::host::{Host, Wire};
-use super::plane::{Gate, Plane};
-use crate::agent::engine::ObservedState;
+use super::check::{Checks, Rule};
+use super::clients::Clients;
+use super::clock::{SimClock, WallClock};
+use super::doom::Doom;
+use super::host::Host;
+use super::plane::Plane;
+use super::wire::Wire;
 use crate::api::{App, alertmanager, native};
 use crate::app::Config;
-use crate::clock::SharedClock;
+use crate::clock::{Clock, SharedClock};
 use crate::control::ControlSettings;
 use crate::ids::IdSource;
 use crate::model::task::Resources;
-use crate::model::{Millis, ServiceKey, TaskId, Timestamp};
+use crate::model::{InstanceId, Millis, ServiceKey, TaskId, Timestamp};
 use crate::store::State;
 
 const WEBHOOK_TOKEN: &str = "simulated";
@@ -48,7 +47,7 @@ impl Default for Setup {
     }
 }
 
-/// A refusal of the API.
+/// A refusal of the API; status 0: nobody answered.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{status}: {body}")]
 pub struct Refused {
@@ -56,15 +55,37 @@ pub struct Refused {
     pub body: Value,
 }
 
+impl Refused {
+    /// It may have been done, and may not.
+    pub fn is_lost(&self) -> bool {
+        self.status == 0
+    }
+
+    fn lost() -> Refused {
+        Refused { status: 0, body: Value::Null }
+    }
+}
+
 pub struct World {
     pub seed: u64,
-    pub clock: SharedClock,
+    /// The control plane's time of day.
+    pub clock: Arc<WallClock>,
     pub hosts: Vec<Host>,
-    pub random: StdRng,
     pub checks: Checks,
+    pub clients: Clients,
+    /// Alerts that fire, since when.
+    pub alerts: BTreeMap<String, Timestamp>,
+    setup: Setup,
+    time: Arc<SimClock>,
     config: Config,
+    /// What the running control plane's commits will come to.
+    doom: Arc<Doom>,
+    /// How long it stays away when it dies at a commit.
+    death_ms: Millis,
+    /// Container instances that nobody will hear of again.
+    gone: BTreeSet<InstanceId>,
+    replaced: u32,
     plane: Option<Plane>,
-    gate: watch::Sender<Option<Arc<Gate>>>,
     lives: u64,
     /// Cores that a service's tasks share.
     demands: BTreeMap<ServiceKey, f64>,
@@ -79,6 +100,7 @@ pub struct World {
 pub enum Repair {
     Wire(usize),
     Engine(usize),
+    SlowEngine(usize),
     Agent(usize),
     Plane,
 }
@@ -86,51 +108,64 @@ pub enum Repair {
 impl World {
     /// To be called in a runtime whose time is paused: see [`super::block_on`].
     pub async fn new(seed: u64, setup: Setup) -> anyhow::Result<World> {
-        let clock: SharedClock = SimClock::start();
+        let time = SimClock::start();
         let config = Config {
-            data_dir: setup.data_dir,
-            settings: setup.settings,
+            data_dir: setup.data_dir.clone(),
+            settings: setup.settings.clone(),
             webhook_token: Some(WEBHOOK_TOKEN.to_owned()),
             ..Config::default()
         };
         let mut world = World {
             seed,
-            hosts: (0..setup.instances)
-                .map(|n| {
-                    let zone = format!("zone-{}", (b'a' + (n % setup.zones.max(1)) as u8) as char);
-                    Host::new(n, zone, setup.resources.clone(), &config.cluster, clock.clone())
-                })
-                .collect(),
-            clock,
-            random: StdRng::seed_from_u64(seed),
+            hosts: Vec::new(),
+            clock: WallClock::new(time.clone()),
             checks: Checks::default(),
+            clients: Clients::default(),
+            alerts: BTreeMap::new(),
+            time,
             config,
+            doom: Arc::default(),
+            death_ms: 0,
+            gone: BTreeSet::new(),
+            replaced: 0,
             plane: None,
-            gate: watch::Sender::new(None),
             lives: 0,
             demands: BTreeMap::new(),
             loads: Arc::default(),
             shared_at: Timestamp::ZERO,
             due: BTreeMap::new(),
             repairs: 0,
+            setup,
         };
+        world.hosts = (0..world.setup.instances).map(|n| world.make_host(n)).collect();
         world.start_plane().await?;
         for host in &mut world.hosts {
-            let loads = world.loads.clone();
-            host.engine.set_load(move |task, _, _| loads.lock().unwrap_or_else(PoisonError::into_inner).get(task).copied());
-            host.start_agent(world.gate.subscribe());
+            host.start_agent();
         }
         world.run_for(1_000).await;
         Ok(world)
     }
 
+    fn make_host(&self, n: usize) -> Host {
+        let zone = format!("zone-{}", (b'a' + (n % self.setup.zones.max(1)) as u8) as char);
+        let host = Host::new(n, self.replaced, zone, self.setup.resources.clone(), &self.config.cluster, &self.time);
+        let loads = self.loads.clone();
+        host.engine.set_load(move |task, _, _| loads.lock().unwrap_or_else(PoisonError::into_inner).get(task).copied());
+        host
+    }
+
+    /// The world's own time, whatever a clock in it shows.
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.time.now()
     }
 
     /// What the control plane's handlers work on; None while it is down.
     pub fn app(&self) -> Option<&Arc<App>> {
         self.plane.as_ref().map(|p| &p.app)
+    }
+
+    pub fn host_names(&self) -> BTreeMap<String, String> {
+        self.checks.seen.instances.values().map(|i| (i.id.to_string(), i.host_name.clone())).collect()
     }
 
     /// The state of the control plane that runs.
@@ -157,7 +192,16 @@ impl World {
             .map_err(|e| Refused { status: 400, body: Value::String(e.to_string()) })?
             .into_parts()
             .0;
-        let response = plane.wire.answer(head, input.to_string().into()).await;
+        let doom = self.doom.clone();
+        let response = tokio::select! {
+            biased;
+            response = plane.wire.answer(head, input.to_string().into()) => Some(response),
+            () = doom.death() => None,
+        };
+        let Some(response) = response else {
+            self.fall().await;
+            return Err(Refused::lost());
+        };
         let body = serde_json::from_slice(response.body()).unwrap_or(Value::Null);
         self.observe();
         match response.status().as_u16() {
@@ -166,10 +210,9 @@ impl World {
         }
     }
 
-    /// Lets time pass, with everything that is due in it.
     /// One message of Alertmanager's. Err while the control plane is down: then Alertmanager tries again.
     pub async fn alertmanager(&mut self, message: &Value) -> Result<Value, Refused> {
-        let Some(app) = self.app().cloned() else { return Err(Refused { status: 0, body: Value::Null }) };
+        let Some(app) = self.app().cloned() else { return Err(Refused { status: 503, body: Value::Null }) };
         let (authorization, body) = (format!("Bearer {WEBHOOK_TOKEN}"), bytes::Bytes::from(message.to_string()));
         let request = native::Request {
             method: &http::Method::POST,
@@ -178,11 +221,22 @@ impl World {
             authorization: Some(&authorization),
             body: &body,
         };
-        let answer = native::answer(&app, request).await.ok_or(Refused { status: 404, body: Value::Null })?;
+        let doom = self.doom.clone();
+        let answer = tokio::select! {
+            biased;
+            answer = native::answer(&app, request) => Some(answer.ok_or(Refused { status: 404, body: Value::Null })?),
+            () = doom.death() => None,
+        };
+        let Some(answer) = answer else {
+            drop(app);
+            self.fall().await;
+            return Err(Refused::lost());
+        };
         let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         if answer.status == 200 { Ok(body) } else { Err(Refused { status: answer.status, body }) }
     }
 
+    /// Lets time pass, with everything that is due in it.
     pub async fn run_for(&mut self, ms: Millis) {
         let end = self.now() + ms;
         while self.now() < end {
@@ -203,15 +257,18 @@ impl World {
     }
 
     async fn step(&mut self) {
-        tokio::time::sleep(TICK).await;
+        let doom = self.doom.clone();
+        tokio::select! {
+            biased;
+            () = doom.death(), if self.plane.is_some() => return self.fall().await,
+            () = tokio::time::sleep(TICK) => {}
+        }
         let now = self.now();
         while let Some(entry) = self.due.first_entry().filter(|e| e.key().0 <= now) {
             let repair = entry.remove();
             self.repair(repair).await;
         }
-        for host in &self.hosts {
-            host.engine.tick(now);
-        }
+        self.hosts.iter().for_each(Host::tick);
         self.observe();
         if now.floor(1_000) > self.shared_at {
             self.shared_at = now.floor(1_000);
@@ -222,11 +279,14 @@ impl World {
 
     /// Shows the checks every commit that was made since.
     fn observe(&mut self) {
+        self.checks.now = self.time.now();
         let Some(plane) = &mut self.plane else { return };
         loop {
             match plane.commits.try_recv() {
                 Ok(commit) => self.checks.commit(&commit),
-                Err(TryRecvError::Lagged(missed)) => self.checks.breach(format!("the checks missed {missed} commits")),
+                Err(TryRecvError::Lagged(missed)) => {
+                    self.checks.breach(Rule::Checks, format!("the checks missed {missed} commits"));
+                }
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
@@ -251,18 +311,48 @@ impl World {
     pub async fn crash(&mut self, down_ms: Millis) {
         self.observe();
         let Some(plane) = self.plane.take() else { return };
-        self.gate.send_replace(None);
+        self.hosts.iter().for_each(|host| drop(host.gate.send_replace(None)));
         plane.crash().await;
         self.later(down_ms, Repair::Plane);
+    }
+
+    /// It has died at a commit, as it was doomed to.
+    async fn fall(&mut self) {
+        self.observe();
+        // On disk, though nobody was told: the next life must find it.
+        if let Some(commit) = self.doom.last_words() {
+            self.checks.commit(&commit);
+        }
+        self.crash(self.death_ms).await;
+    }
+
+    pub fn crash_at(&mut self, commits: u32, durable: bool, ms: Millis) {
+        self.death_ms = ms;
+        self.doom.die_at(commits, durable);
+    }
+
+    pub fn refuse_commits(&mut self, commits: u32) {
+        self.doom.refuse(commits);
+    }
+
+    /// Somebody sets the control plane's time of day.
+    pub fn set_clock(&mut self, by_ms: Millis) {
+        self.clock.jump(by_ms);
     }
 
     async fn start_plane(&mut self) -> anyhow::Result<()> {
         self.lives += 1;
         // Ids of another life must not come again.
         let ids = IdSource::seeded(self.seed ^ (self.lives << 48));
-        let checks = &mut self.checks;
-        let plane = Plane::start(self.config.clone(), self.clock.clone(), ids, |found| checks.compare_disk(found)).await?;
-        self.gate.send_replace(Some(plane.gate.clone()));
+        self.doom = Arc::default();
+        let (checks, clients) = (&mut self.checks, &self.clients);
+        let found = |found: &State| {
+            checks.compare_disk(found);
+            checks.compare_clients(clients, found);
+        };
+        let clock: SharedClock = self.clock.clone();
+        let plane = Plane::start(self.config.clone(), clock, ids, self.doom.clone(), found).await?;
+        self.hosts.iter().for_each(|host| drop(host.gate.send_replace(Some(plane.gate.clone()))));
         self.plane = Some(plane);
         self.observe();
         Ok(())
@@ -292,18 +382,29 @@ impl World {
         self.later(ms, Repair::Engine(host));
     }
 
-    /// One of the host's running containers dies.
-    pub fn kill_container(&mut self, host: usize) {
-        let running: Vec<String> = self.hosts[host]
-            .engine
-            .containers()
-            .into_iter()
-            .filter(|o| o.state == ObservedState::Running)
-            .map(|o| o.runtime_id)
-            .collect();
-        if !running.is_empty() {
-            self.hosts[host].engine.kill(&running[self.random.random_range(0..running.len())]);
+    pub fn slow_engine(&mut self, host: usize, list_ms: Millis, ms: Millis) {
+        self.hosts[host].engine.set_list_delay(list_ms);
+        self.later(ms, Repair::SlowEngine(host));
+    }
+
+    /// One of the host's running containers dies, for its memory or for no reason.
+    pub fn kill_container(&mut self, host: usize, pick: u32, oom: bool) {
+        let running: Vec<String> = self.hosts[host].running().map(|(_, _, id)| id).collect();
+        let Some(id) = running.get(pick as usize % running.len().max(1)) else { return };
+        match oom {
+            true => self.hosts[host].engine.kill_for_memory(id),
+            false => self.hosts[host].engine.kill(id),
         }
+    }
+
+    /// The host is gone for good with all that ran there; after `ms` a new and empty one stands in its place.
+    pub async fn replace_host(&mut self, host: usize, ms: Millis) {
+        self.hosts[host].stop_agent().await;
+        self.gone.extend(self.hosts[host].instance());
+        self.replaced += 1;
+        self.hosts[host] = self.make_host(host);
+        self.hosts[host].gate.send_replace(self.plane.as_ref().map(|plane| plane.gate.clone()));
+        self.later(ms, Repair::Agent(host));
     }
 
     fn later(&mut self, ms: Millis, repair: Repair) {
@@ -315,24 +416,39 @@ impl World {
         match repair {
             Repair::Wire(host) => drop(self.hosts[host].wire.send_replace(Wire::Up)),
             Repair::Engine(host) => self.hosts[host].engine.come_back(),
+            Repair::SlowEngine(host) => self.hosts[host].engine.set_list_delay(0),
             // Whoever ended it twice has it started once.
             Repair::Agent(host) => {
                 self.hosts[host].stop_agent().await;
-                self.hosts[host].start_agent(self.gate.subscribe());
+                self.hosts[host].start_agent();
             }
             Repair::Plane if self.plane.is_some() => {}
             Repair::Plane => {
                 if let Err(error) = self.start_plane().await {
-                    self.checks.breach(format!("the control plane does not start again: {error:#}"));
+                    self.checks.breach(Rule::Durable, format!("the control plane does not start again: {error:#}"));
                 }
             }
         }
     }
 
-    /// Ends every fault now.
+    /// Ends every fault now, and what would have come.
     pub async fn repair_all(&mut self) {
+        self.doom.clear();
         while let Some((_, repair)) = self.due.pop_first() {
             self.repair(repair).await;
+        }
+    }
+
+    /// As an operator does with instances that will not come back: of hosts that are gone, and of agents that never heard their id.
+    async fn deregister_gone(&mut self) {
+        let here: BTreeSet<InstanceId> = self.hosts.iter().filter_map(Host::instance).collect();
+        let strangers = self.checks.seen.instances.values().filter(|i| !i.agent_connected && !here.contains(&i.id));
+        let gone: Vec<InstanceId> = strangers.map(|i| i.id.clone()).collect();
+        for id in gone {
+            let input = serde_json::json!({"containerInstance": id.as_str(), "force": true});
+            if let Err(refused) = self.call("ecs", "DeregisterContainerInstance", input).await {
+                self.checks.breach(Rule::Settled, format!("instance {id} cannot be deregistered: {refused}"));
+            }
         }
     }
 
@@ -341,19 +457,23 @@ impl World {
         self.repair_all().await;
         // What broke last is not known to everyone at once: a wire that went silent shows when its time is up.
         self.run_for(ms.min(20_000)).await;
+        self.deregister_gone().await;
         let settled = self.run_until(ms, |world| world.checks.unsettled(&world.hosts).is_empty()).await;
         if !settled {
             for what in self.checks.unsettled(&self.hosts).into_iter().take(10) {
-                self.checks.breach(format!("not settled after {ms} ms: {what}"));
+                self.checks.breach(Rule::Settled, format!("not settled after {ms} ms: {what}"));
             }
         }
         let gave_up: Vec<usize> = (0..self.hosts.len()).filter(|&n| self.hosts[n].gave_up()).collect();
         if !gave_up.is_empty() {
-            self.checks.breach(format!("agents of hosts {gave_up:?} have ended by themselves"));
+            self.checks.breach(Rule::Settled, format!("agents of hosts {gave_up:?} have ended by themselves"));
         }
         self.observe();
-        if let Some(difference) = self.app().map(|app| app.store.snapshot()).and_then(|state| self.checks.seen.differs(&state)) {
-            self.checks.breach(format!("the commits do not add up to the state: {difference}"));
+        let Some(state) = self.app().map(|app| app.store.snapshot()) else { return };
+        self.checks.compare_live(&state);
+        if let Some(dir) = &self.config.data_dir {
+            self.checks.compare_journal(dir, &state);
         }
+        self.checks.compare_clients(&self.clients, &state);
     }
 }

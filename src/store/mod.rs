@@ -9,6 +9,7 @@ mod backup;
 mod change;
 mod check;
 pub mod encode;
+mod fate;
 pub mod journal;
 mod load;
 mod pool;
@@ -34,6 +35,7 @@ use crate::model::Timestamp;
 pub use backup::Manifest;
 pub use change::Change;
 pub use check::{Report, examine};
+pub use fate::{Fate, Fates};
 pub use record::{Record, RecordKind, RecordQuery};
 pub use reference::PlainSqlite;
 pub use rehearsal::Rehearsal;
@@ -92,7 +94,7 @@ pub fn backup_of(dir: &Path, to: &Path, now: Timestamp) -> Result<Manifest, Erro
 }
 
 /// One durable commit, as watchers see it. A watch is a hint; the snapshot is the truth.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Commit {
     pub revision: u64,
     pub at: Timestamp,
@@ -144,8 +146,15 @@ impl Store {
 
     /// As [`Store::open`], with the writer as a task of the caller's runtime: a simulation has one thread and one time, and no
     /// time may pass there while the writer works. Aborting the task is a crash: what is queued is lost and nobody is answered.
-    pub fn open_in_task(dir: Option<&Path>, clock: SharedClock, new_installation: &str) -> Result<(Store, AbortHandle), Error> {
-        let (store, writer, queue) = Store::prepare(dir, clock, new_installation, false)?;
+    /// `fates` says what becomes of each commit.
+    pub fn open_in_task(
+        dir: Option<&Path>,
+        clock: SharedClock,
+        new_installation: &str,
+        fates: Arc<dyn Fates>,
+    ) -> Result<(Store, AbortHandle), Error> {
+        let (store, mut writer, queue) = Store::prepare(dir, clock, new_installation, false)?;
+        writer.fates = Some(fates);
         Ok((store, tokio::spawn(writer.run_in_task(queue)).abort_handle()))
     }
 
@@ -178,7 +187,7 @@ impl Store {
             damage: OnceLock::new(),
         });
         let (jobs, queue) = mpsc::channel(QUEUE_DEPTH);
-        let writer = writer::Writer { database, clock, shared: shared.clone(), pool };
+        let writer = writer::Writer { database, clock, shared: shared.clone(), pool, fates: None, grave: None };
         Ok((Store { shared, jobs }, writer, queue))
     }
 

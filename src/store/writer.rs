@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::pool::Pool;
 use super::sqlite::Database;
-use super::{Change, Commit, Error, Record, RecordQuery, Shared, State, Stats};
+use super::{Change, Commit, Error, Fate, Fates, Record, RecordQuery, Shared, State, Stats};
 use crate::clock::SharedClock;
 use crate::model::Timestamp;
 use crate::model::alarm::AlarmHistory;
@@ -134,6 +134,16 @@ pub(super) struct Writer {
     pub clock: SharedClock,
     pub shared: Arc<Shared>,
     pub pool: Pool,
+    /// In simulations only.
+    pub fates: Option<Arc<dyn Fates>>,
+    /// A simulated crash has struck: what is held here is never answered.
+    pub grave: Option<Grave>,
+}
+
+#[derive(Default)]
+pub(super) struct Grave {
+    unanswered: Vec<Finish>,
+    jobs: Vec<Job>,
 }
 
 impl Writer {
@@ -152,6 +162,10 @@ impl Writer {
             if let Some(closed) = self.take(&mut jobs) {
                 return self.end(closed);
             }
+            if self.grave.is_some() {
+                // Callers of a dead process hear nothing, not even that it is closed: all is held until the task is aborted.
+                return std::future::pending().await;
+            }
         }
     }
 
@@ -165,12 +179,18 @@ impl Writer {
     fn take(&mut self, jobs: &mut Vec<Job>) -> Option<oneshot::Sender<()>> {
         let mut group = Vec::new();
         for job in jobs.drain(..) {
+            if let Some(grave) = &mut self.grave {
+                grave.jobs.push(job);
+                continue;
+            }
             match job {
                 Job::Update(cause, run) => group.push((cause, run)),
                 other => {
                     // Reads see what was asked for before them.
                     self.commit(std::mem::take(&mut group));
-                    if let Some(closed) = self.other(other) {
+                    if let Some(grave) = &mut self.grave {
+                        grave.jobs.push(other);
+                    } else if let Some(closed) = self.other(other) {
                         return Some(closed);
                     }
                 }
@@ -226,9 +246,25 @@ impl Writer {
         self.shared.stats.updates.fetch_add(waiting.len() as u64, Ordering::Relaxed);
         let durable =
             if changes.is_empty() && records.is_empty() { Ok(()) } else { self.write(working, causes, changes, records, now) };
+        if let Some(grave) = &mut self.grave {
+            return grave.unanswered.extend(waiting);
+        }
         for finish in waiting {
             finish(durable.clone());
         }
+    }
+
+    fn write_as_fated(&mut self, commit: &Commit) -> Result<(), Error> {
+        let Some(fates) = self.fates.clone() else { return self.database.write(commit) };
+        let fate = fates.of(commit).refused()?;
+        if fate != Fate::LostBefore {
+            self.database.write(commit)?;
+        }
+        if fate != Fate::Written {
+            self.grave = Some(Grave::default());
+            fates.died();
+        }
+        Ok(())
     }
 
     fn write(
@@ -242,12 +278,15 @@ impl Writer {
         working.revision = self.state().revision + 1;
         let commit = Commit { revision: working.revision, at, causes, changes, records };
         let begun = Instant::now();
-        let written = self.database.write(&commit);
+        let written = self.write_as_fated(&commit);
         self.shared.stats.commit_us.fetch_add(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
         let counter = if written.is_ok() { &self.shared.stats.commits } else { &self.shared.stats.failed };
         counter.fetch_add(1, Ordering::Relaxed);
         self.shared.stats.failing.store(written.is_err(), Ordering::Relaxed);
         written?;
+        if self.grave.is_some() {
+            return Ok(());
+        }
         self.publish(working);
         // Nobody watching is fine.
         let _ = self.shared.watch.send(Arc::new(commit));

@@ -41,7 +41,7 @@ fn states(world: &World) -> Vec<AlarmState> {
 
 #[test]
 fn an_alert_scales_out_step_by_step_through_a_crash_and_another_scales_in() {
-    let dir = Dir::new("alerts");
+    let dir = Dir::new();
     sim::block_on(async {
         let mut world = World::new(77, Setup { data_dir: Some(dir.0.clone()), ..Setup::default() }).await.unwrap();
         scaled_by_alerts(&mut world, 1, 8).await;

@@ -15,7 +15,7 @@ fn first_answer(world: &World) -> Option<Reaction> {
 #[test]
 fn a_scale_out_tells_how_long_each_hop_took() {
     for crash in [false, true] {
-        let dir = Dir::new(&format!("reaction-{crash}"));
+        let dir = Dir::new();
         let setup = Setup { data_dir: Some(dir.0.clone()), ..Setup::default() };
         sim::block_on(async {
             let mut world = World::new(8, setup).await.unwrap();

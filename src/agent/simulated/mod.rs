@@ -118,6 +118,19 @@ impl SimulatedEngine {
         world.hand_on();
     }
 
+    /// The host's time of day was set: what is due comes after the same time as before, and is told in the new one.
+    pub fn clock_jumped(&self, ms: Millis) {
+        self.world().shift(ms);
+    }
+
+    /// A running container is killed for its memory.
+    pub fn kill_for_memory(&self, runtime_id: &str) {
+        let now = self.clock.now();
+        let mut world = self.world();
+        world.exit(runtime_id, 137, true, now);
+        world.hand_on();
+    }
+
     /// How long a list is on its way, and so how old when it arrives.
     pub fn set_list_delay(&self, ms: Millis) {
         self.world().list_ms = ms;

@@ -173,6 +173,14 @@ impl World {
         }
     }
 
+    pub fn shift(&mut self, ms: Millis) {
+        self.due = std::mem::take(&mut self.due).into_iter().map(|((at, order), due)| ((at + ms, order), due)).collect();
+        self.sampled_at = (self.sampled_at + ms).floor(SECOND);
+        for container in self.containers.values_mut() {
+            container.sampled_at = container.sampled_at.map(|at| at + ms);
+        }
+    }
+
     pub fn advance(&mut self, now: Timestamp) {
         loop {
             let sample_at = self.sampled_at + SECOND;

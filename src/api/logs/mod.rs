@@ -67,7 +67,7 @@ where
     F: FnOnce(&LogStore) -> Result<T, Error> + Send + 'static,
 {
     let store = Arc::clone(&cx.app.logs);
-    match tokio::task::spawn_blocking(move || call(&store)).await {
+    match crate::telemetry::logs::aside(move || call(&store)).await {
         Ok(result) => result.map_err(refused),
         Err(_) => Err(Fault::new(&fault::INTERNAL, "The log store failed; the request id is in our log.")),
     }

@@ -366,7 +366,7 @@ impl Session {
 
     async fn store_lines(&mut self, batches: Vec<LineBatch>) -> bool {
         let logs = self.hub.control.logs.clone();
-        let results = match tokio::task::spawn_blocking(move || logs.ingest(batches)).await {
+        let results = match crate::telemetry::logs::aside(move || logs.ingest(batches)).await {
             Ok(results) => results,
             Err(error) => {
                 tracing::error!(%error, "lines could not be stored");

@@ -21,10 +21,15 @@ pub struct Out {
     pub until: Option<Timestamp>,
 }
 
+/// A step that is still to come was made before the clock was set back: nothing of it is waited for.
+fn is_past(scaled: &Scaled, now: Timestamp) -> bool {
+    scaled.at <= now
+}
+
 /// "While the scale-out cooldown period is in effect, the capacity added by the initiating scale-out activity is calculated as part
 /// of the desired capacity for the next scale-out activity": add 2, then a step of 3, makes 1 more.
 pub fn scale_out(inputs: &Inputs, cooldown_ms: Option<Millis>, now: Timestamp) -> Option<Out> {
-    let last = inputs.target.last_out.as_ref()?;
+    let last = inputs.target.last_out.as_ref().filter(|last| is_past(last, now))?;
     let until = last.at + cooldown_ms.unwrap_or(DEFAULT_MS);
     let starting = inputs.desired == last.to && inputs.running < last.to && now < last.at + FULFILMENT_MS;
     // Set back since, by a scale-in or by hand: nothing of that step is left to wait for.
@@ -38,7 +43,7 @@ pub fn scale_out(inputs: &Inputs, cooldown_ms: Option<Millis>, now: Timestamp) -
 
 /// Until when scale-in is blocked by the scale-in before; a scale-out in between cancels that.
 pub fn scale_in(inputs: &Inputs, cooldown_ms: Option<Millis>, now: Timestamp) -> Option<Timestamp> {
-    let last = inputs.target.last_in.as_ref()?;
+    let last = inputs.target.last_in.as_ref().filter(|last| is_past(last, now))?;
     if inputs.target.last_out.as_ref().is_some_and(|out| out.at > last.at) {
         return None;
     }
@@ -62,9 +67,9 @@ pub fn remaining(target: &ScalableTarget, desired: u32, policies: &[&ScalingPoli
         Some(scaled.at + of(&policy.kind, inward).unwrap_or(DEFAULT_MS))
     };
     let left = |until: Option<Timestamp>| until.map_or(0, |until| until.since(now).max(0));
-    let out = target.last_out.as_ref().filter(|last| desired >= last.to);
+    let out = target.last_out.as_ref().filter(|last| desired >= last.to && is_past(last, now));
     let cancelled = |last: &Scaled| target.last_out.as_ref().is_some_and(|out| out.at > last.at);
-    let inward = target.last_in.as_ref().filter(|last| !cancelled(last));
+    let inward = target.last_in.as_ref().filter(|last| !cancelled(last) && is_past(last, now));
     (left(out.and_then(|last| until(last, false))), left(inward.and_then(|last| until(last, true))))
 }
 
@@ -84,6 +89,7 @@ mod tests {
             ("in 1 s ago", None, scaled(1_000, 3, 2), 2, (0, 9_000)),
             ("in, then out", scaled(1_000, 2, 3), scaled(2_000, 3, 2), 3, (9_000, 0)),
             ("long ago", scaled(20_000, 2, 3), None, 3, (0, 0)),
+            ("before the clock was set back", scaled(-600_000, 2, 3), scaled(-500_000, 3, 2), 3, (0, 0)),
         ] {
             let target = ScalableTarget { last_out, last_in, ..target(1, 9) };
             assert_eq!(remaining(&target, desired, &[&cpu], NOW), expected, "{name}");

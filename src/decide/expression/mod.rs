@@ -101,11 +101,15 @@ impl Expression {
 /// Kleene's logic: what is not known leaves open only what hangs on it.
 fn settled(node: &Node, attributes: &BTreeMap<String, Option<String>>) -> Option<bool> {
     let decided = |nodes: &[Node], by: bool| {
-        let answers = nodes.iter().map(|n| settled(n, attributes));
-        answers.fold(Some(!by), |so_far, answer| match (so_far, answer) {
-            (Some(so_far), Some(answer)) => Some(if so_far == by { by } else { answer }),
-            (known, unknown) => known.or(unknown).filter(|&answer| answer == by),
-        })
+        let mut settled_all = true;
+        for answer in nodes.iter().map(|n| settled(n, attributes)) {
+            match answer {
+                Some(answer) if answer == by => return Some(by),
+                Some(_) => {}
+                None => settled_all = false,
+            }
+        }
+        settled_all.then_some(!by)
     };
     match node {
         Node::Any(nodes) => decided(nodes, true),

@@ -221,7 +221,10 @@ fn whereabouts<'a>(task: &Task, view: &ServiceView<'a>, now: Timestamp) -> Where
     match (instance.status, instance.agent_connected, instance.disconnected_at) {
         (InstanceStatus::Inactive, _, _) => Whereabouts::Lost(WhyLost::Gone),
         (_, true, _) => Whereabouts::Here(instance),
-        (_, false, Some(since)) if now >= since + view.settings.lost_after_ms => Whereabouts::Lost(WhyLost::OutOfReach(since)),
+        // A moment that is still to come was noted before the clock was set back: how long ago it was nobody knows.
+        (_, false, Some(since)) if now >= since + view.settings.lost_after_ms || now < since => {
+            Whereabouts::Lost(WhyLost::OutOfReach(since))
+        }
         (_, false, since) => Whereabouts::Away(instance, since),
     }
 }
@@ -235,7 +238,9 @@ fn stage(task: &Task, view: &ServiceView, now: Timestamp) -> (Stage, Option<Time
     let Some(started_at) = task.started_at.filter(|_| task.last_status >= TaskStatus::Running) else {
         return (Stage::Pending, None);
     };
-    let by_time = |at: Timestamp, then: Stage| if now >= at { (then, None) } else { (Stage::Settling, Some(at)) };
+    // It runs, so a start that is still to come was noted before the clock was set back.
+    let by_time =
+        |at: Timestamp, then: Stage| if now >= at || now < started_at { (then, None) } else { (Stage::Settling, Some(at)) };
     let settled_at = started_at + view.settings.healthy_after_ms;
     if !(view.health_checked)(task) {
         return by_time(settled_at, Stage::Healthy);

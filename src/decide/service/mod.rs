@@ -139,12 +139,13 @@ pub fn after_task_started(service: &mut Service, deployment: &DeploymentId, now:
 }
 
 /// Tasks that were started together fail together, and a hundred of them must not count as a hundred attempts: while a throttle
-/// lasts, a failure is counted but does not lengthen it. The next one is twice as long; how long the last one was is the time from
+/// lasts, a failure is counted but does not lengthen it. One that was set at a moment still to come was set before the clock was set
+/// back, and is over. The next one is twice as long; how long the last one was is the time from
 /// `updated_at`, which is when it was set. Should something else have moved `updated_at` meanwhile, the next is shorter, no more.
 pub fn after_task_failed(service: &mut Service, deployment: &DeploymentId, now: Timestamp) {
     let Some(deployment) = service.deployments.iter_mut().find(|d| d.id == *deployment) else { return };
     deployment.failed_tasks = deployment.failed_tasks.saturating_add(1);
-    if deployment.throttled_until.is_some_and(|until| until > now) {
+    if deployment.throttled_until.is_some_and(|until| until > now && deployment.updated_at <= now) {
         return;
     }
     let wait = match deployment.throttled_until {
@@ -171,7 +172,8 @@ pub fn after_task_ended_early(service: &mut Service, deployment: &DeploymentId, 
     let Some(deployment) = service.deployments.iter_mut().find(|d| d.id == *deployment) else { return };
     deployment.early_exits = deployment.early_exits.saturating_add(1);
     let until = now + EARLY_PAUSE_MS;
-    if deployment.early_exits > EARLY_FREE && deployment.throttled_until.is_none_or(|earlier| earlier < until) {
+    let earlier = deployment.throttled_until.filter(|_| deployment.updated_at <= now);
+    if deployment.early_exits > EARLY_FREE && earlier.is_none_or(|earlier| earlier < until) {
         deployment.throttled_until = Some(until);
         // A failure after this goes on from the length of this pause.
         deployment.updated_at = now;

@@ -51,7 +51,7 @@ fn throttle(census: &Census, primary: &Deployment, now: Timestamp, plan: &mut Pl
             .with("failed_tasks", failed)
             .with("throttled_until", primary.throttled_until.map(Timestamp::iso))
     };
-    if let Some(until) = primary.throttled_until.filter(|&until| until > now) {
+    if let Some(until) = primary.throttled_until.filter(|&until| until > now && primary.updated_at <= now) {
         let wait = until.since(now) as f64 / 1e3;
         plan.waiting.push(reason(match failed {
             0 => format!("the last task ended as soon as it ran: the next one starts in {wait:.1} s"),

@@ -67,6 +67,15 @@ impl std::convert::From<std::io::Error> for Error {
     }
 }
 
+/// Runs what waits for the disk where it holds up nobody: on a thread of its own, or, where the runtime has one thread only, as in a
+/// simulation, at once: there the order of what happens must not hang on another thread's pace.
+pub async fn aside<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, tokio::task::JoinError> {
+    match tokio::runtime::Handle::current().runtime_flavor() {
+        tokio::runtime::RuntimeFlavor::CurrentThread => Ok(call()),
+        _ => tokio::task::spawn_blocking(call).await,
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// A stream's open block is sealed when it holds this many bytes.
