@@ -3,6 +3,8 @@
 
 #[path = "simulation/alerts.rs"]
 mod alerts;
+#[path = "simulation/golden.rs"]
+mod golden;
 #[path = "simulation/reaction.rs"]
 mod reaction;
 
