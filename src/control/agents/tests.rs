@@ -36,7 +36,8 @@ impl World {
         let clock = ManualClock::at(START);
         let shared: SharedClock = clock.clone();
         let ids = IdSource::random();
-        let (store, _) = Store::open_in_task(None, shared.clone(), ids.instance().as_str()).unwrap();
+        let (store, _) =
+            Store::open_in_task(None, shared.clone(), ids.instance().as_str(), Arc::new(crate::sim::Doom::default())).unwrap();
         let core = Core::with_store(Config::default(), store, false, shared, ids).await.unwrap();
         let loops = app::start_loops(&core).await.unwrap();
         // Dispatcher and loops watch from here on.

@@ -52,8 +52,11 @@ pub fn apply_report(
         next.address = report.address.clone().or(next.address);
     }
     next.pull_started_at = next.pull_started_at.or(report.pull_started_at);
-    // The last pull ends the pulling; an older report knows an earlier one.
-    next.pull_stopped_at = next.pull_stopped_at.max(report.pull_stopped_at);
+    // The last pull ends the pulling, and an older report knows an earlier one. Nothing is pulled once the task has started: what is
+    // said later is the same moment, put right for another difference of the clocks.
+    if next.started_at.is_none() || next.pull_stopped_at.is_none() {
+        next.pull_stopped_at = next.pull_stopped_at.max(report.pull_stopped_at);
+    }
 
     if next.started_at.is_none() && (report.finished || report.ending.is_some()) {
         next.started_at = ran_unseen(&next, report, now);
@@ -154,7 +157,10 @@ fn apply_container(container: &mut Container, defined: Option<&ContainerDefiniti
 
     container.last_status = status;
     container.restart_count = told.restart_count;
-    container.started_at = told.started_at.or(container.started_at);
+    // One run starts once: said again after a reconnect, its time may only have been put right for another difference of the clocks.
+    if restarted || container.started_at.is_none() {
+        container.started_at = told.started_at.or(container.started_at);
+    }
     container.health = if has_health_check(defined) { told.health } else { Health::Unknown };
     if let Some(id) = &told.runtime_id {
         container.runtime_id = Some(cut(id, ID_MAX_CHARS).into());

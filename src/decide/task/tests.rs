@@ -120,6 +120,18 @@ fn the_task_is_as_far_as_its_slowest_container() {
 }
 
 #[test]
+fn times_that_are_told_again_for_another_difference_of_clocks_change_nothing() {
+    let mut again = report(Phase::Running, Phase::Running);
+    for at in [&mut again.pull_started_at, &mut again.pull_stopped_at] {
+        *at = at.map(|at| at + 58_000);
+    }
+    again.containers.iter_mut().for_each(|c| c.started_at = c.started_at.map(|at| at + 58_000));
+    assert!(apply_report(&running(), &definition(true), &again, NOW).is_none());
+    again.containers[0].restart_count = 1;
+    assert_eq!(apply(&running(), &again).containers[0].started_at, Some(Timestamp(103_000)), "another run is another start");
+}
+
+#[test]
 fn running_takes_over_every_fact() {
     let mut report = report(Phase::Running, Phase::Running);
     report.address = Some("10.0.0.9".to_owned());

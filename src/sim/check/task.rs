@@ -23,7 +23,8 @@ pub fn judge(old: Option<&Task>, new: &Task, explained: bool) -> Vec<(Rule, Stri
     if new.instance != old.instance || new.reserved != old.reserved {
         broken(Rule::Order, "was moved or resized".to_owned());
     }
-    if new.version <= old.version {
+    let quiet = new.version == old.version && as_clients_see(new) == as_clients_see(old);
+    if new.version <= old.version && !quiet {
         broken(Rule::Order, "changed and its version did not grow".to_owned());
     }
     if new.is_stopping() && !old.is_stopping() && !explained {
@@ -33,4 +34,13 @@ pub fn judge(old: Option<&Task>, new: &Task, explained: bool) -> Vec<(Rule, Stri
         broken(Rule::Ledger, "stopped without a stoppedReason".to_owned());
     }
     breaches
+}
+
+/// A restart by the container's own policy is no event to clients, and raises no version: nothing else may change in silence.
+fn as_clients_see(task: &Task) -> Task {
+    let mut seen = task.clone();
+    for container in &mut seen.containers {
+        (container.restart_count, container.started_at) = (0, None);
+    }
+    seen
 }

@@ -99,14 +99,16 @@ fn what_a_task_may_not_do_is_seen() {
         }
         stops
     });
-    assert_eq!(went_back, BTreeSet::from([Rule::Order]));
+    // What stood on its place meanwhile may make the instance too full as well.
+    assert!(went_back.contains(&Rule::Order), "{went_back:?}");
     let runs = |task: &Task| task.last_status == TaskStatus::Running;
     let moved = first_task(|task| {
         let is = runs(task);
         task.reserved.cpu += u32::from(is);
         is
     });
-    assert_eq!(moved, BTreeSet::from([Rule::Order]));
+    // Where the instance was full, it is too full now as well.
+    assert!(moved.contains(&Rule::Order), "{moved:?}");
     let same_version = first_task(|task| {
         let is = runs(task);
         task.version = if is { 1 } else { task.version };
