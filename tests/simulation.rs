@@ -53,11 +53,8 @@ fn told(script: &Script, report: &Report) -> String {
     )
 }
 
-/// Not yet of these: a message that is lost alone does harm, and so does a disk that refuses to note that an agent is gone. They stand
-/// in `beaufort simulate`'s faults, and break something there.
 fn options() -> Options {
-    let faults = sim::Fault::KINDS.into_iter().filter(|kind| !["messages", "disk"].contains(kind)).map(str::to_owned).collect();
-    Options { faults, ..Options::default() }
+    Options::default()
 }
 
 fn seeds(count: u64) -> std::ops::RangeInclusive<u64> {

@@ -269,7 +269,7 @@ mod tests {
     }
 
     fn heartbeat(at: i64) -> FromAgent {
-        FromAgent::Heartbeat { at: Timestamp(at), engine_up: true }
+        FromAgent::Heartbeat { at: Timestamp(at), engine_up: true, generation: None }
     }
 
     fn hello() -> FromAgent {

@@ -33,6 +33,8 @@ const REPORTS_AT_ONCE: usize = 256;
 const INPUTS: usize = 64;
 /// Passes of usage that wait for a slow link; the oldest goes first.
 const PASSES: usize = 8;
+/// Every state is told again this often. It costs the control plane a comparison and no commit.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
 /// Between a list that failed and the next.
 const LIST_AGAIN: Duration = Duration::from_secs(1);
 
@@ -103,7 +105,6 @@ async fn serve<E: Engine>(engine: Arc<E>, link: Link, clock: SharedClock, config
             permit = to.reserve(), if sending => match permit {
                 Ok(permit) => {
                     if let Some(message) = hub.next_message(now).await {
-                        hub.said = Instant::now();
                         permit.send(message);
                     }
                 }
@@ -116,11 +117,11 @@ async fn serve<E: Engine>(engine: Arc<E>, link: Link, clock: SharedClock, config
                 hub.outbox.add(batch);
                 hub.config.counters.lines_lost.store(hub.outbox.lost, Ordering::Relaxed);
             }
-            // Whatever else was said says as much.
-            () = tokio::time::sleep_until(hub.said + HEARTBEAT), if hub.welcomed => {
-                hub.said = Instant::now();
+            () = tokio::time::sleep_until(hub.beaten + HEARTBEAT), if hub.welcomed => {
+                hub.beaten = Instant::now();
+                hub.tell_again();
                 // A full link is no silence.
-                let _ = to.try_send(FromAgent::Heartbeat { at: now, engine_up: hub.engine_up });
+                let _ = to.try_send(hub.heartbeat(now));
             }
             () = tokio::time::sleep(retry) => {}
         }
@@ -153,8 +154,10 @@ struct Hub<E> {
     outbox: Outbox,
     /// Lines go before usage the next time, and the other way round, so that neither waits for the other's end.
     lines_turn: bool,
-    /// When anything was said last.
-    said: Instant,
+    /// The last heartbeat.
+    beaten: Instant,
+    /// When every state was last told, or was due to be.
+    told_all: Instant,
 
     engine_up: bool,
     /// What this connection was told of the engine last.
@@ -172,7 +175,7 @@ struct Hub<E> {
 
 enum Answer {
     /// With the moment of the question.
-    Listed(Result<(Timestamp, Vec<Observed>), EngineError>),
+    Listed(Result<(Instant, Vec<Observed>), EngineError>),
     /// The engine is there, so what died before was not killed by its going away.
     Confirmed(Result<EngineInfo, EngineError>),
     /// The question itself broke off.
@@ -200,7 +203,8 @@ impl<E: Engine> Hub<E> {
             usage: VecDeque::new(),
             outbox: Outbox::default(),
             lines_turn: false,
-            said: Instant::now(),
+            beaten: Instant::now(),
+            told_all: Instant::now(),
             engine_up: true,
             told_up: None,
             asking: JoinSet::new(),
@@ -220,6 +224,19 @@ impl<E: Engine> Hub<E> {
         self.drop_usage(0);
         self.outbox.reconnected();
         self.unsent = self.latest.keys().cloned().collect();
+        self.told_all = Instant::now();
+    }
+
+    fn heartbeat(&self, now: Timestamp) -> FromAgent {
+        FromAgent::Heartbeat { at: now, engine_up: self.engine_up, generation: self.generation }
+    }
+
+    /// A report that was lost on its way is said once more: what stands is told from time to time though nothing has changed.
+    fn tell_again(&mut self) {
+        if self.told_all.elapsed() >= TELL_AGAIN {
+            self.told_all = Instant::now();
+            self.unsent.extend(self.latest.keys().cloned());
+        }
     }
 
     async fn hear(&mut self, message: ToAgent) {
@@ -353,7 +370,7 @@ impl<E: Engine> Hub<E> {
         self.asking.spawn(async move {
             tokio::time::sleep(wait).await;
             let ask = async || {
-                let asked_at = tools.clock.now();
+                let asked_at = Instant::now();
                 tools.engine.list().await.map(|all| (asked_at, all))
             };
             Answer::Listed(until_reached(ask).await)
@@ -438,7 +455,7 @@ impl<E: Engine> Hub<E> {
     }
 
     /// Adopts what has no runner, and lets every runner compare.
-    async fn listed(&mut self, asked_at: Timestamp, observed: Vec<Observed>) {
+    async fn listed(&mut self, asked_at: Instant, observed: Vec<Observed>) {
         self.adopted = true;
         self.engine_up = true;
         let mut deaths = std::mem::take(&mut self.doubtful);
@@ -503,7 +520,7 @@ impl<E: Engine> Hub<E> {
         }
         if self.told_up != Some(self.engine_up) {
             self.told_up = Some(self.engine_up);
-            return Some(FromAgent::Heartbeat { at: now, engine_up: self.engine_up });
+            return Some(self.heartbeat(now));
         }
         if self.unsent.is_empty() {
             self.lines_turn = !self.lines_turn;

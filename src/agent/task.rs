@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use tracing::Span;
 
 use super::adopt::{self, OOM};
@@ -29,9 +30,9 @@ pub enum Input {
         runtime_id: RuntimeId,
         health: Health,
     },
-    /// All containers of the task, as asked for at that moment, after the engine was away.
+    /// All containers of the task, as asked for at that moment, after the engine was away. No time of day, which may be set back.
     Observed {
-        asked_at: Timestamp,
+        asked_at: Instant,
         containers: Vec<Observed>,
     },
     /// The control plane has been told that the task finished.
@@ -77,7 +78,7 @@ struct Runner<E> {
     /// Deaths that were told before the start that they followed was answered.
     early: BTreeMap<Which, Death>,
     /// When a container was last changed or heard of: a list asked for before says nothing of it.
-    touched: BTreeMap<Which, Timestamp>,
+    touched: BTreeMap<Which, Instant>,
     last: Option<TaskReport>,
     span: Span,
 }
@@ -204,7 +205,7 @@ impl<E: Engine> Runner<E> {
 
     /// For a change.
     fn known(&mut self, which: Which) -> &mut Known {
-        self.touched.insert(which, self.tools.clock.now());
+        self.touched.insert(which, Instant::now());
         match which {
             Which::Pause => &mut self.state.pause,
             Which::At(index) => &mut self.state.containers[index],

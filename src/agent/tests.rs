@@ -190,6 +190,18 @@ async fn repeated_and_late_messages_change_nothing_and_a_gap_asks_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_stands_is_told_again_though_nothing_changes() {
+    let mut host = Host::new().await;
+    host.assign(7, &[task("t", vec![container("app", "sim/ok")])]).await;
+    host.until_running("t").await;
+    host.pass(10_000).await;
+    let told = host.seen.history.len();
+    host.pass(60_000).await;
+    assert!((1..=3).contains(&(host.seen.history.len() - told)), "once in half a minute");
+    assert_eq!(host.seen.generation, Some(7), "a heartbeat says what was heard");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_engine_that_is_away_stops_nothing() {
     let mut host = Host::new().await;
     let (t, u) = (task("t", vec![container("app", "sim/ok")]), task("u", vec![container("app", "sim/exit:4@15s")]));

@@ -36,6 +36,8 @@ const AT_ONCE: usize = 128;
 /// An agent with an identity that is in use is refused when the one that uses it speaks during this time: longer than the time
 /// between two heartbeats.
 const RIVAL_SPEAKS_WITHIN: Duration = Duration::from_secs(6);
+/// Between a disconnection that could not be stored and the next try.
+const NOTE_AGAIN: Duration = Duration::from_secs(1);
 /// What it said before may still have been under way.
 const UNDER_WAY: Duration = Duration::from_millis(500);
 
@@ -143,7 +145,6 @@ impl Hub {
             mine
         };
         if mine {
-            let _admission = self.admission.acquire().await;
             self.disconnected(id.clone()).await;
         }
     }
@@ -186,9 +187,30 @@ impl Hub {
 
     async fn disconnected(self: &Arc<Self>, id: InstanceId) {
         tracing::warn!(instance = %id, "container instance disconnected; its tasks keep running");
+        // Tried until it is stored: an instance that seems connected for ever has its tasks replaced never.
+        let mut said = false;
+        loop {
+            let stored = {
+                let _admission = self.admission.acquire().await;
+                self.note_disconnection(id.clone()).await
+            };
+            let error = match stored {
+                Ok(()) | Err(store::Error::Closed) => return,
+                Err(error) => error,
+            };
+            if !std::mem::replace(&mut said, true) {
+                tracing::warn!(%error, instance = %id, "a disconnection could not be stored; it is tried again until it is");
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(NOTE_AGAIN) => {}
+            }
+        }
+    }
+
+    async fn note_disconnection(self: &Arc<Self>, id: InstanceId) -> Result<(), store::Error> {
         let hub = self.clone();
-        let result = self
-            .control
+        self.control
             .store
             .update(format!("disconnect {id}"), move |tx| {
                 if hub.lock().contains_key(&id) {
@@ -206,10 +228,7 @@ impl Hub {
                 }
                 Ok::<_, store::Error>(())
             })
-            .await;
-        if let Err(error) = result {
-            tracing::warn!(%error, "a disconnection could not be stored");
-        }
+            .await
     }
 }
 

@@ -28,8 +28,14 @@ pub enum FromAgent {
     Usage(UsageBatch),
     /// Lines to store; answered by `ToAgent::LinesStored`.
     Lines(Vec<LineBatch>),
-    /// Sent every few seconds when there is nothing else to say, and when Docker went away or came back.
-    Heartbeat { at: Timestamp, engine_up: bool },
+    /// Sent every few seconds whatever else is said, and when Docker went away or came back.
+    Heartbeat {
+        at: Timestamp,
+        engine_up: bool,
+        /// Of the last Assign or Update that was heard, so that one that was lost is known. None: none yet, or an old agent.
+        #[serde(default)]
+        generation: Option<u64>,
+    },
 }
 
 /// From control plane to agent.

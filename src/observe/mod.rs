@@ -185,7 +185,7 @@ pub fn usage_passes_dropped() {
     COUNTERS.agent_passes_dropped.inc();
 }
 
-/// A session was so far behind that it looks at all of its tasks.
+/// A session was so far behind, or its agent had missed something, that it looks at all of its tasks.
 pub fn session_resynced() {
     COUNTERS.agent_resyncs.with_label_values(&["session"]).inc();
 }

@@ -27,7 +27,7 @@ pub struct Host {
     pub gate: watch::Sender<Option<Arc<Gate>>>,
     clock: Arc<WallClock>,
     cluster: String,
-    /// The id that the agent was given, which outlives it as its file does.
+    /// The agent's id, which outlives it as its file does: an agent makes one before it first says anything.
     instance: watch::Sender<Option<InstanceId>>,
     agent: Option<(CancellationToken, JoinHandle<Result<(), runtime::Ended>>)>,
 }
@@ -48,7 +48,7 @@ impl Host {
             gate: watch::Sender::new(None),
             clock,
             cluster: cluster.to_owned(),
-            instance: watch::Sender::new(None),
+            instance: watch::Sender::new(Some(InstanceId::new(format!("{:016x}{:016x}", generation + 1, number + 1)))),
             agent: None,
         }
     }

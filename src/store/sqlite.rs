@@ -28,7 +28,6 @@ const SHRINK_ABOVE: i64 = 4_096;
 
 /// The write-ahead log is folded in after so many pages (32 MiB), and its file is no longer than this afterwards.
 const SETTINGS: &str = "
-PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA wal_autocheckpoint = 8192;
@@ -97,6 +96,10 @@ impl Database {
         let found = schema::version(&connection)?;
         if found > schema::SCHEMA {
             return Err(Error::Newer { found, known: schema::SCHEMA });
+        }
+        if found == 0 {
+            // Not each time: it is written anew even where it stands, and what may be damaged is not written into.
+            connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL;")?;
         }
         connection.execute_batch(SETTINGS)?;
         schema::prepare(&mut connection)?;

@@ -101,7 +101,7 @@ def test_an_agent_of_the_first_release_is_answered_in_its_words(make):
     assert set(old) <= set(welcome["Welcome"]) and welcome["Welcome"]["link_version"] == 1
     assert assign == {"Assign": {"generation": 1, "tasks": [], "resume": []}}
     assert stored["LinesStored"][0]["next"] > 1
-    instance = b.ecs().describe_container_instances(containerInstances=[old["instance"]])["containerInstances"][0]
+    instance = b.ecs.describe_container_instances(cluster=b.cluster, containerInstances=[old["instance"]])["containerInstances"][0]
     assert instance["agentConnected"]
 
 

@@ -37,6 +37,7 @@ pub struct Seen {
     pub lines: Vec<LineBatch>,
     pub usage: Vec<UsageBatch>,
     pub engine_up: Option<bool>,
+    pub generation: Option<u64>,
 }
 
 impl Host {
@@ -138,7 +139,9 @@ pub fn take(seen: &mut Seen, message: FromAgent) {
         }
         FromAgent::Usage(batch) => seen.usage.push(batch),
         FromAgent::Lines(batches) => seen.lines.extend(batches),
-        FromAgent::Heartbeat { engine_up, .. } => seen.engine_up = Some(engine_up),
+        FromAgent::Heartbeat { engine_up, generation, .. } => {
+            (seen.engine_up, seen.generation) = (Some(engine_up), generation);
+        }
     }
 }
 

@@ -76,11 +76,12 @@ struct Agent {
     meter: Meter,
     here: bool,
     welcomed: bool,
+    generation: Option<u64>,
 }
 
 impl Agent {
     fn new(number: usize, fleet: Arc<Fleet>) -> Agent {
-        Agent { number, fleet, tasks: BTreeMap::new(), meter: Meter::default(), here: false, welcomed: false }
+        Agent { number, fleet, tasks: BTreeMap::new(), meter: Meter::default(), here: false, welcomed: false, generation: None }
     }
 
     async fn run(mut self, mut link: Link) {
@@ -118,7 +119,7 @@ impl Agent {
                     }
                     beats += 1;
                     if beats.is_multiple_of(HEARTBEAT) {
-                        let _ = link.to.try_send(FromAgent::Heartbeat { at: now, engine_up: true });
+                        let _ = link.to.try_send(FromAgent::Heartbeat { at: now, engine_up: true, generation: self.generation });
                     }
                 }
             }
@@ -137,6 +138,9 @@ impl Agent {
 
     /// What is to be reported for it.
     fn hear(&mut self, message: ToAgent) -> Vec<TaskReport> {
+        if let ToAgent::Assign { generation, .. } | ToAgent::Update { generation, .. } = &message {
+            self.generation = Some(*generation);
+        }
         let (put, forget) = match message {
             ToAgent::Welcome { .. } => {
                 self.welcomed = true;

@@ -26,6 +26,8 @@ use crate::telemetry::logs::IngestResult;
 
 /// Messages taken together into one commit.
 const BURST: usize = 256;
+/// So long a message may be under way before it counts as lost; a heartbeat comes every five seconds.
+const UNDER_WAY: Duration = Duration::from_secs(2);
 /// Containers of which a session remembers whose they are; more are looked up again.
 const SOURCES_KNOWN: usize = 10_000;
 /// Messages that an agent may say per second in the long run, and at once. Real ones say a few; whoever says more waits.
@@ -67,6 +69,9 @@ pub(super) struct Session {
     /// What the agent was last told of each task: to run, or to end.
     sent: BTreeMap<TaskId, bool>,
     generation: u64,
+    /// The generation at a heartbeat of the agent's, and when: a later one must have heard of it. None: an old agent, which does not
+    /// say.
+    told: Option<(u64, Instant)>,
     /// Containers that write lines, and whose they are.
     sources: BTreeMap<String, Option<ServiceName>>,
     /// Of the tasks that usage came of; none of an older capacity.
@@ -91,6 +96,7 @@ impl Session {
             to,
             sent: BTreeMap::new(),
             generation: 0,
+            told: None,
             sources: BTreeMap::new(),
             facts: HashMap::new(),
             capacity: (0, 0),
@@ -112,6 +118,7 @@ impl Session {
             account: control.home.account.clone(),
             link_version,
         };
+        self.told = (link_version >= 2).then(|| (0, Instant::now()));
         self.hearing.heard(control.clock.now());
         self.hear_clock(said_at, arrived).await;
         self.send(welcome).await && self.assign_all().await
@@ -222,9 +229,12 @@ impl Session {
                     self.usage(batch);
                 }
                 FromAgent::Lines(batches) => lines.extend(batches),
-                FromAgent::Heartbeat { engine_up, at } => {
+                FromAgent::Heartbeat { engine_up, at, generation } => {
                     self.hear_clock(at, control.clock.now()).await;
                     self.engine_up = engine_up;
+                    if !self.has_heard(generation).await {
+                        return false;
+                    }
                 }
                 // It lost its place: once more from the start.
                 FromAgent::Hello(_) => {
@@ -254,6 +264,20 @@ impl Session {
         }
         lines.iter_mut().for_each(|batch| self.clock.lines(batch));
         lines.is_empty() || self.store_lines(lines).await
+    }
+
+    /// What was told before an earlier heartbeat of the agent's and is not known to it at this one was lost: it is told everything.
+    /// False: the agent is gone.
+    async fn has_heard(&mut self, generation: Option<u64>) -> bool {
+        let now = Instant::now();
+        let Some((told, _)) = self.told.filter(|(_, at)| now.duration_since(*at) >= UNDER_WAY) else { return true };
+        let lost = generation.unwrap_or(0) < told;
+        self.told = Some((self.generation, now));
+        if lost {
+            observe::session_resynced();
+            tracing::debug!(instance = %self.instance.id, "an agent did not hear what it is to run; it is told again");
+        }
+        !lost || self.assign_all().await
     }
 
     fn usage(&mut self, mut batch: UsageBatch) {

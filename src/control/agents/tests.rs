@@ -29,6 +29,8 @@ struct Agent {
     to: mpsc::Sender<FromAgent>,
     from: mpsc::Receiver<ToAgent>,
     session: JoinHandle<()>,
+    /// Of the last Assign or Update that it has heard.
+    generation: Option<u64>,
 }
 
 impl World {
@@ -58,7 +60,7 @@ impl World {
         let (to_agent, from) = mpsc::channel(4);
         let (to, mut from_agent) = mpsc::channel(256);
         let hub = self.loops.hub.clone();
-        Agent { to, from, session: tokio::spawn(async move { hub.serve(to_agent, &mut from_agent).await }) }
+        Agent { to, from, session: tokio::spawn(async move { hub.serve(to_agent, &mut from_agent).await }), generation: None }
     }
 
     fn hello(&self, instance: &str, process: &str, ahead: Millis) -> Hello {
@@ -113,7 +115,11 @@ impl Agent {
     }
 
     async fn hear(&mut self) -> Option<ToAgent> {
-        tokio::time::timeout(Duration::from_secs(60), self.from.recv()).await.expect("nothing is said")
+        let said = tokio::time::timeout(Duration::from_secs(60), self.from.recv()).await.expect("nothing is said");
+        if let Some(ToAgent::Assign { generation, .. } | ToAgent::Update { generation, .. }) = &said {
+            self.generation = Some(*generation);
+        }
+        said
     }
 
     async fn update(&mut self) -> (Vec<(TaskId, bool)>, Vec<TaskId>) {
@@ -124,7 +130,7 @@ impl Agent {
     }
 
     async fn beat(&self, at: Timestamp) {
-        self.say(FromAgent::Heartbeat { at, engine_up: true }).await;
+        self.say(FromAgent::Heartbeat { at, engine_up: true, generation: self.generation }).await;
     }
 }
 
@@ -180,6 +186,28 @@ async fn a_commit_is_told_to_whom_it_concerns_only() {
     assert_eq!(a.update().await, (vec![], vec![task]));
     assert!(b.from.try_recv().is_err(), "none of it was b's");
     assert!(!a.session.is_finished() && !b.session.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_is_lost_is_told_again_at_a_later_heartbeat() {
+    let w = World::new().await;
+    let mut a = w.joined("a").await;
+    let task = w.run_task().await;
+    let lost = tokio::time::timeout(Duration::from_secs(1), a.from.recv()).await.unwrap();
+    assert!(matches!(lost, Some(ToAgent::Update { generation: 2, .. })));
+    for _ in 0..2 {
+        assert!(a.from.try_recv().is_err(), "it may have been under way still");
+        w.wait(5_000).await;
+        a.beat(w.core.app.clock.now()).await;
+    }
+    let Some(ToAgent::Assign { generation: 3, tasks, .. }) = a.hear().await else { panic!("everything is told") };
+    assert_eq!(tasks.iter().map(|t| t.task.clone()).collect::<Vec<_>>(), [task]);
+    for _ in 0..3 {
+        w.wait(5_000).await;
+        a.beat(w.core.app.clock.now()).await;
+    }
+    tokio::task::yield_now().await;
+    assert!(a.from.try_recv().is_err(), "it has heard it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,7 +290,9 @@ async fn who_floods_waits_and_who_reads_nothing_is_let_go_and_others_notice_neit
     let (flooding, mut b) = (w.joined("a").await, w.joined("b").await);
     let flood = tokio::spawn(async move {
         let mut said = 0;
-        while said < 9_000 && flooding.to.send(FromAgent::Heartbeat { at: START, engine_up: true }).await.is_ok() {
+        while said < 9_000
+            && flooding.to.send(FromAgent::Heartbeat { at: START, engine_up: true, generation: None }).await.is_ok()
+        {
             said += 1;
         }
         (flooding, said)
@@ -278,7 +308,7 @@ async fn who_floods_waits_and_who_reads_nothing_is_let_go_and_others_notice_neit
     for _ in 0..12 {
         w.wait(2_000).await;
         b.beat(w.core.app.clock.now()).await;
-        let _ = deaf.to.send(FromAgent::Heartbeat { at: START, engine_up: true }).await;
+        let _ = deaf.to.send(FromAgent::Heartbeat { at: START, engine_up: true, generation: None }).await;
     }
     assert!(deaf.session.is_finished(), "it reads nothing");
     assert!(w.instance("b").agent_connected);
