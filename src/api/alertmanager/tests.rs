@@ -28,6 +28,17 @@ async fn post(client: &Client, body: &Value) -> Posted {
     ask(client, Method::POST, super::PATH, "repeat_interval=1m", Some("Bearer test-token"), body.as_bytes()).await
 }
 
+/// As Alertmanager does: a message that is answered "try later", as on a machine that is busy, is sent again.
+async fn told(client: &Client, body: &Value) {
+    for _ in 0..100 {
+        let posted = post(client, body).await;
+        if posted.status != 503 {
+            return assert_eq!(posted.status, 200);
+        }
+    }
+    panic!("never taken");
+}
+
 async fn alerts(client: &Client) -> Value {
     ask(client, Method::GET, "/api/alerts", "", None, b"").await.body
 }
@@ -144,7 +155,7 @@ async fn a_storm_of_alerts_is_bounded_and_harms_no_other_service() {
     let storm: Vec<Value> =
         (0..10_000).map(|n| alert(&format!("f{n}"), "firing", STARTS, json!({ "task": n.to_string() }))).collect();
     for part in storm.chunks(2_500) {
-        assert_eq!(post(&client, &body(part)).await.status, 200);
+        told(&client, &body(part)).await;
     }
     let state = client.app().store.snapshot();
     assert_eq!(state.alarms.values().filter(|a| a.external.is_some()).count(), super::MOST_OPEN);
